@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: MIT
+"""Every environment variable the package reads: one table, one reader.
+
+Values are read per call, never at import, so tests and long-lived servers can change them.
+No other module of the package touches ``os.environ`` (a lint rule holds that).
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from aiter_moe.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """One environment variable: name, default text and what it does."""
+
+    name: str
+    default: str
+    doc: str
+
+    def text(self) -> str:
+        """Return the variable's text, or the default where it is unset or empty."""
+        return os.environ.get(self.name) or self.default
+
+    def integer(self) -> int:
+        """Return the variable as an integer.
+
+        Raises
+        ------
+        ConfigError
+            If the text is not an integer.
+        """
+        text = self.text()
+        try:
+            return int(text)
+        except ValueError:
+            raise ConfigError(
+                f"{self.name}={text!r} is not an integer; unset it or give a number"
+            ) from None
+
+    def flag(self) -> bool:
+        """Return True for 1, true, yes or on (any case)."""
+        return self.text().strip().lower() in ("1", "true", "yes", "on")
+
+
+CACHE_DIR = Variable(
+    "AITER_MOE_CACHE_DIR", "", "where compiled kernels are kept (default: the user's cache folder)"
+)
+TARGET = Variable(
+    "AITER_MOE_TARGET", "", "target of fused_moe and look-ups: cpu, gfx950 or gfx942 (default: by device)"
+)
+CONFIG = Variable(
+    "AITER_MOE_CONFIG", "", "tuned CSV files, separated as in PATH; read before AITER_CONFIG_FMOE"
+)
+THREADS = Variable(
+    "AITER_MOE_THREADS", "0", "threads of the CPU target (default 0: as many as torch uses)"
+)
+CPU_ISA = Variable(
+    "AITER_MOE_CPU_ISA", "", "force the CPU instruction set: avx512 or portable (default: by CPU)"
+)
+AITER_CONFIG_FMOE = Variable(
+    "AITER_CONFIG_FMOE", "", "aiter's own variable: tuned CSV files, separated as in PATH"
+)
+AITER_KSPLIT = Variable(
+    "AITER_KSPLIT", "0", "aiter: n forces split-k n for a16w4; -1 turns the rows' split-k off"
+)
+AITER_BYPASS_TUNE_CONFIG = Variable(
+    "AITER_BYPASS_TUNE_CONFIG", "0", "aiter: 1 ignores tuned rows and uses the heuristics"
+)
+AITER_USE_NT = Variable(
+    "AITER_USE_NT", "-1", "aiter: 0 or 1 forces non-temporal weight loads off or on"
+)
+SWIGLU_BF16_BOUND = Variable(
+    "GPTOSS_SWIGLU_MXFP4_BF16_BOUND", "256", "aiter: Swiglu below this many tokens takes bf16 activations"
+)
+BF16_FP8_BOUND = Variable(
+    "AITER_BF16_FP8_MOE_BOUND", "256", "aiter: interleaved weights below this many tokens take bf16"
+)
+SITUV2_A4W4 = Variable(
+    "AITER_SITUV2_A4W4", "0", "aiter: 1 gives Situv2 problems fp4 activations"
+)
+CU_NUM = Variable("CU_NUM", "0", "aiter: compute units of the device (default 0: ask the device)")
+HIPCC = Variable("HIPCC", "", "path of hipcc (before ROCM_PATH and PATH)")
+ROCM_PATH = Variable("ROCM_PATH", "", "root of a ROCm installation")
+HOST_CXX = Variable("CXX", "", "host C++ compiler (before g++ and clang++ on PATH)")
+PREBUILD_KERNELS = Variable(
+    "PREBUILD_KERNELS", "", "targets whose kernels are built at install time, separated by commas"
+)
+
+TABLE: tuple[Variable, ...] = (
+    CACHE_DIR, TARGET, CONFIG, THREADS, CPU_ISA, AITER_CONFIG_FMOE, AITER_KSPLIT,
+    AITER_BYPASS_TUNE_CONFIG, AITER_USE_NT, SWIGLU_BF16_BOUND, BF16_FP8_BOUND, SITUV2_A4W4,
+    CU_NUM, HIPCC, ROCM_PATH, HOST_CXX, PREBUILD_KERNELS,
+)  # fmt: skip

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: MIT
+"""A kernel instance: one tile configuration of one kernel kind for one target, as data.
+
+The set of instances is `codegen.catalogue`; what they can run is `codegen.constraints`. A name
+is printed from an instance and never parsed: rows of a CSV find their instance by equality of
+names within a catalogue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from aiter_moe.enums import ActivationType, Kind
+from aiter_moe.problem import Constraint
+
+BLOCK_M = (16, 32, 64, 128)
+
+
+class Tile(Protocol):
+    """Target-specific part of an instance: tile sizes and code-generation choices."""
+
+    @property
+    def label(self) -> str:
+        """Short text that tells this tile from others, part of the instance's name."""
+
+    @property
+    def template(self) -> str:
+        """File name of the Jinja template that instantiates the kernel."""
+
+    @property
+    def requires(self) -> frozenset[str]:
+        """CPU features the compiled code needs (empty on GPUs: the architecture says it all)."""
+
+    def parameters(self) -> dict[str, int | str | bool]:
+        """Values the template sees beside those of the instance."""
+
+    def constraints(self) -> Sequence[Constraint]:
+        """Constraints that follow from the tile alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One kernel.
+
+    Attributes
+    ----------
+    target : str
+        ``cpu``, ``gfx950`` or ``gfx942``.
+    kind : Kind
+        Operand formats; a stage-2 a16w4 kernel also serves a4w4 problems that skip the
+        requantisation of the intermediate.
+    stage : int
+        1 (gate/up, activation) or 2 (down projection).
+    block_m : int
+        Sorted rows a workgroup (GPU) or work item (CPU) owns; equals the sort block.
+    activation : ActivationType or None
+        Fused activation of stage 1; None in stage 2.
+    split_k : bool
+        Stage 1 writes f32 partial sums per K split, and a second entry point of the same
+        artifact sums them in fixed order with bias and activation.
+    tile : Tile
+        Target-specific tile configuration.
+    """
+
+    target: str
+    kind: Kind
+    stage: int
+    block_m: int
+    activation: ActivationType | None
+    split_k: bool
+    tile: Tile
+
+    @property
+    def name(self) -> str:
+        """Kernel name, as it stands in a CSV's kernelName1 or kernelName2."""
+        parts = [self.target, str(self.kind), f"s{self.stage}"]
+        if self.activation is not None:
+            parts.append(self.activation.name.lower())
+        parts += [f"m{self.block_m}", self.tile.label]
+        if self.split_k:
+            parts.append("splitk")
+        return "aiter_moe_" + "_".join(parts)
+
+    @property
+    def constraints(self) -> Sequence[Constraint]:
+        """Everything a problem must meet to run on this instance."""
+        from aiter_moe.codegen.constraints import GENERAL
+
+        return (*GENERAL, *self.tile.constraints())
+
+    def __str__(self) -> str:
+        return self.name
