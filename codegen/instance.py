@@ -33,6 +33,10 @@ class Tile(Protocol):
     def requires(self) -> frozenset[str]:
         """CPU features the compiled code needs (empty on GPUs: the architecture says it all)."""
 
+    @property
+    def compile_flags(self) -> tuple[str, ...]:
+        """Compiler flags of this tile beside those of the target, e.g. ``-mavx512f``."""
+
     def parameters(self) -> dict[str, int | str | bool]:
         """Values the template sees beside those of the instance."""
 
