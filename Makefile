@@ -1,0 +1,50 @@
+# Every target sets itself up in .venv from a clean clone; only Python >= 3.10 with venv is needed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+TORCH ?= torch==2.13.0
+SHAPES ?= gptoss-20b-quick
+TUNED ?= tuned/$(SHAPES).csv
+
+.PHONY: tune test test-slow lint build bench clean help
+
+help:           ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+tune: $(VENV)/.ready  ## compile, check and time the kernels of gpt-oss-20b on this CPU, and use the result
+	$(BIN)/aiter-moe tune --shapes $(SHAPES) -o $(TUNED) --target cpu
+
+test: $(VENV)/.ready-test  ## run the tests
+	$(BIN)/python -m pytest -m "not slow and not gpu"
+
+test-slow: $(VENV)/.ready-test  ## run the long sweeps too
+	$(BIN)/python -m pytest -m "not gpu"
+
+lint: $(VENV)/.ready-dev  ## style, types and import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	rm -rf build/lint && $(BIN)/python setup.py -q build_py --build-lib build/lint
+	cd build/lint && ../../$(BIN)/mypy --config-file ../../pyproject.toml -p aiter_moe
+	cd build/lint && PYTHONPATH=. ../../$(BIN)/lint-imports --config ../../pyproject.toml --no-cache
+
+build: $(VENV)/.ready  ## compile the whole gfx950 catalogue
+	$(BIN)/aiter-moe build --target gfx950
+
+clean:          ## remove the environment and build folders (the kernel cache stays)
+	rm -rf $(VENV) build dist *.egg-info
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.ready: $(VENV)/bin/python setup.py pyproject.toml
+	$(BIN)/python -m pip install -q "$(TORCH)"
+	$(BIN)/python -m pip install -q -e ".[toolchain]"
+	touch $@
+
+$(VENV)/.ready-test: $(VENV)/.ready
+	$(BIN)/python -m pip install -q -e ".[toolchain,test]"
+	touch $@
+
+$(VENV)/.ready-dev: $(VENV)/.ready-test
+	$(BIN)/python -m pip install -q -e ".[toolchain,dev]"
+	touch $@

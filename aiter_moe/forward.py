@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: MIT
+"""One forward pass of a MoE layer on checked, packed operands.
+
+Here: which problem the operands pose, and the order of launches. Which kernels run is
+`aiter_moe.plan`'s answer; how they run is `aiter_moe.pipeline`; aiter's argument list is
+`aiter_moe.fused_moe`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from aiter_moe import dtypes
+from aiter_moe.dispatch import MOEMetadata, Overrides, metadata_for
+from aiter_moe.enums import ActivationType, GateMode
+from aiter_moe.errors import UnsupportedProblemError
+from aiter_moe.heuristics import activation_dtype
+from aiter_moe.layouts import Layout
+from aiter_moe.pipeline import Activation, Experts, MoeCall, Operand, intermediate, quantised
+from aiter_moe.problem import Problem, token_tier
+from aiter_moe.targets.base import Launcher
+from aiter_moe.targets.registry import running_target
+
+SWIGLU_LIMIT = 7.0
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Everything of a call that is not a tensor.
+
+    Attributes
+    ----------
+    activation : ActivationType
+        Gate/up activation.
+    dtype : torch.dtype
+        Output type.
+    q_dtype_a : torch.dtype or None
+        ``dtypes.fp4x2`` or ``torch.bfloat16`` forces a4w4 or a16w4; None: spec section 6.1.
+    hidden_pad, intermediate_pad : int
+        Zero elements at the end of model_dim and of inter_dim that need not be computed.
+    block_m, ksplit : int or None
+        Force the sort block or the split of the reduction; None: as planned.
+    skip_inter_quant : bool or None
+        a4w4: leave the intermediate in bf16 for stage 2; None: as planned.
+    swiglu_limit, beta, linear_beta : float or None
+        Activation constants; None: 7.0 for Swiglu and no clamp for Silu; 1.0.
+    """
+
+    activation: ActivationType
+    dtype: torch.dtype
+    q_dtype_a: torch.dtype | None = None
+    doweight_stage1: bool = False
+    hidden_pad: int = 0
+    intermediate_pad: int = 0
+    block_m: int | None = None
+    ksplit: int | None = None
+    skip_inter_quant: bool | None = None
+    swiglu_limit: float | None = None
+    beta: float | None = None
+    linear_beta: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """Who goes where: routed experts per token, and which of them this rank holds."""
+
+    weights: torch.Tensor
+    ids: torch.Tensor
+    expert_mask: torch.Tensor | None = None
+    num_local_tokens: torch.Tensor | None = None
+
+    def valid_slots(self) -> torch.Tensor | None:
+        """Return bool [tokens, topk], false where no row is computed, or None if all are."""
+        if self.expert_mask is None and self.num_local_tokens is None:
+            return None
+        valid = torch.ones(self.ids.shape, dtype=torch.bool)
+        if self.expert_mask is not None:
+            valid = (self.expert_mask != 0)[self.ids.long()]
+        if self.num_local_tokens is not None:
+            valid[int(self.num_local_tokens.item()) :] = False
+        return valid
+
+
+def _multiple(size: int, unit: int) -> int:
+    return -(-size // unit) * unit
+
+
+def _problem(
+    hidden: torch.Tensor, experts: Experts, routing: Routing, options: Options, gfx: str
+) -> Problem:
+    tokens = hidden.shape[0]
+    interleaved = experts.w1.layout is Layout.SHUFFLED_GATE_UP
+    gate_mode = GateMode.INTERLEAVE if interleaved else GateMode.SEPARATED
+    q_dtype_a = options.q_dtype_a
+    if hidden.dtype in (dtypes.fp4x2, torch.uint8):
+        if q_dtype_a not in (None, dtypes.fp4x2):
+            raise UnsupportedProblemError(
+                f"hidden_states are already fp4x2 codes; q_dtype_a={q_dtype_a} cannot be served"
+            )
+        q_dtype_a = dtypes.fp4x2
+    if q_dtype_a is None:
+        q_dtype_a = activation_dtype(options.activation, gate_mode, tokens, gfx)
+    return Problem(
+        token=token_tier(tokens),
+        model_dim=experts.w1.cols,
+        inter_dim=experts.w2.cols,
+        experts=experts.w1.experts,
+        topk=routing.ids.shape[1],
+        activation=options.activation,
+        q_dtype_a=q_dtype_a,
+        dtype=options.dtype,
+        doweight_stage1=options.doweight_stage1,
+        has_bias=experts.bias1 is not None or experts.bias2 is not None,
+        gate_mode=gate_mode,
+    )
+
+
+def _activation_constants(options: Options) -> Activation:
+    limit = float(options.swiglu_limit or 0.0)
+    if options.activation is ActivationType.Swiglu:
+        limit = limit or SWIGLU_LIMIT
+    return Activation(
+        limit=limit,
+        beta=1.0 if options.beta is None else float(options.beta),
+        linear_beta=1.0 if options.linear_beta is None else float(options.linear_beta),
+    )
+
+
+def _first_operand(
+    launcher: Launcher, hidden: torch.Tensor, scale: torch.Tensor | None, problem: Problem
+) -> Operand:
+    if scale is not None:
+        return Operand(
+            hidden.view(torch.uint8).contiguous(), scale.view(torch.uint8).contiguous()
+        )
+    rows = hidden if hidden.stride(1) == 1 else hidden.contiguous()
+    if problem.q_dtype_a == dtypes.fp4x2:
+        return quantised(launcher, rows)
+    return Operand(rows)
+
+
+def _run(
+    launcher: Launcher,
+    metadata: MOEMetadata,
+    call: MoeCall,
+    x: Operand,
+    out: torch.Tensor,
+    valid: torch.Tensor | None,
+) -> torch.Tensor:
+    a2 = intermediate(call, metadata.stage1(call, x), metadata.plan.stage2)
+    rows = metadata.stage2(call, a2)
+    if call.model_dim < out.shape[1]:
+        out[:, call.model_dim :] = 0
+    launcher.reduce(rows, call.topk, out[:, : call.model_dim], valid)
+    return out
+
+
+def run_moe(
+    hidden: torch.Tensor,
+    a1_scale: torch.Tensor | None,
+    experts: Experts,
+    routing: Routing,
+    options: Options,
+    output: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Run one MoE layer on checked, packed operands; see `fused_moe` for the border.
+
+    Returns
+    -------
+    torch.Tensor
+        [tokens, model_dim] of ``options.dtype``; `output` itself where one was given.
+    """
+    tokens, topk = routing.ids.shape
+    target = running_target()
+    problem = _problem(hidden, experts, routing, options, target.facts.gfx)
+    metadata = metadata_for(
+        problem,
+        target,
+        Overrides(options.block_m, options.ksplit, options.skip_inter_quant),
+        is_ep=routing.expert_mask is not None,
+    )
+    out = output
+    if out is None:
+        out = torch.empty((tokens, experts.w2.rows), dtype=options.dtype)
+    if tokens == 0:
+        return out
+    launcher = target.launcher()
+    mask = routing.expert_mask
+    call = MoeCall(
+        launcher=launcher,
+        experts=experts,
+        sorted=launcher.sort(
+            routing.ids,
+            routing.weights,
+            experts.w1.experts if mask is None else mask.numel(),
+            metadata.block_m,
+            mask,
+            routing.num_local_tokens,
+        ),
+        tokens=tokens,
+        topk=topk,
+        model_dim=_multiple(experts.w1.cols - options.hidden_pad, 32),
+        inter_dim=_multiple(experts.w2.cols - options.intermediate_pad, 32),
+        doweight_stage1=options.doweight_stage1,
+        activation=_activation_constants(options),
+    )
+    x = _first_operand(launcher, hidden, a1_scale, problem)
+    return _run(launcher, metadata, call, x, out, routing.valid_slots())

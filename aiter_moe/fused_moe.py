@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: MIT
+"""`fused_moe`: aiter's entry point, its checks, and the operator torch.compile traces.
+
+What happens after the checks is `aiter_moe.forward`.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from aiter_moe import checks
+from aiter_moe.enums import ActivationType, GateMode, QuantType
+from aiter_moe.errors import ArgumentError, DtypeError
+from aiter_moe.forward import Options, Routing, run_moe
+from aiter_moe.layouts import Layout, PackedWeight
+from aiter_moe.pipeline import Experts
+from aiter_moe.weights import kernel_weight
+
+
+@torch.library.custom_op("aiter_moe::fused_moe", mutates_args=())
+def _fused_moe_op(
+    hidden_states: torch.Tensor,
+    w1: torch.Tensor,
+    w1_scale: torch.Tensor,
+    w2: torch.Tensor,
+    w2_scale: torch.Tensor,
+    topk_weight: torch.Tensor,
+    topk_ids: torch.Tensor,
+    layout1: str,
+    layout2: str,
+    sizes: list[int],
+    activation: int,
+    dtype: torch.dtype,
+    q_dtype_a: torch.dtype | None,
+    doweight_stage1: bool,
+    pads: list[int],
+    block_m: int | None,
+    ksplit: int | None,
+    skip_inter_quant: bool | None,
+    swiglu_limit: float | None,
+    beta: float | None,
+    linear_beta: float | None,
+    expert_mask: torch.Tensor | None,
+    num_local_tokens: torch.Tensor | None,
+    a1_scale: torch.Tensor | None,
+    bias1: torch.Tensor | None,
+    bias2: torch.Tensor | None,
+) -> torch.Tensor:
+    rows1, cols1, rows2, cols2 = sizes
+    experts = Experts(
+        PackedWeight(w1, w1_scale, Layout[layout1], rows1, cols1),
+        PackedWeight(w2, w2_scale, Layout[layout2], rows2, cols2),
+        bias1,
+        bias2,
+    )
+    options = Options(
+        ActivationType(activation), dtype, q_dtype_a, doweight_stage1, *pads,
+        block_m, ksplit, skip_inter_quant, swiglu_limit, beta, linear_beta,
+    )  # fmt: skip
+    routing = Routing(topk_weight, topk_ids, expert_mask, num_local_tokens)
+    return run_moe(hidden_states, a1_scale, experts, routing, options)
+
+
+@_fused_moe_op.register_fake
+def _fused_moe_fake(
+    hidden_states: torch.Tensor,
+    w1: torch.Tensor,
+    w1_scale: torch.Tensor,
+    w2: torch.Tensor,
+    w2_scale: torch.Tensor,
+    topk_weight: torch.Tensor,
+    topk_ids: torch.Tensor,
+    layout1: str,
+    layout2: str,
+    sizes: list[int],
+    activation: int,
+    dtype: torch.dtype,
+    *rest: object,
+) -> torch.Tensor:
+    return hidden_states.new_empty((topk_ids.shape[0], sizes[2]), dtype=dtype)
+
+
+def fused_moe(
+    hidden_states: torch.Tensor,
+    w1: torch.Tensor | PackedWeight,
+    w2: torch.Tensor | PackedWeight,
+    topk_weight: torch.Tensor,
+    topk_ids: torch.Tensor,
+    expert_mask: torch.Tensor | None = None,
+    activation: ActivationType = ActivationType.Silu,
+    quant_type: QuantType = QuantType.No,
+    doweight_stage1: bool = False,
+    w1_scale: torch.Tensor | None = None,
+    w2_scale: torch.Tensor | None = None,
+    a1_scale: torch.Tensor | None = None,
+    a2_scale: torch.Tensor | None = None,
+    block_size_M: int | None = None,  # noqa: N803 - aiter's name
+    num_local_tokens: torch.Tensor | None = None,
+    moe_sorting_dispatch_policy: int = 0,
+    dtype: torch.dtype | None = None,
+    hidden_pad: int = 0,
+    intermediate_pad: int = 0,
+    bias1: torch.Tensor | None = None,
+    bias2: torch.Tensor | None = None,
+    splitk: int = 0,
+    swiglu_limit: float | None = None,
+    beta: float | None = None,
+    linear_beta: float | None = None,
+    gate_mode: GateMode | str | None = None,
+    output: torch.Tensor | None = None,
+    *,
+    q_dtype_a: torch.dtype | None = None,
+    skip_inter_quant: bool | None = None,
+) -> torch.Tensor:
+    """Compute a routed MXFP4 mixture-of-experts layer.
+
+    For each token and slot: ``a = act(W1[e] x + b1)``, ``y = W2[e] a + b2``, and the sum over
+    slots of ``weight * y``; accumulation in float32, in a fixed order.
+
+    Parameters
+    ----------
+    hidden_states : torch.Tensor
+        [tokens, model_dim] bfloat16 or float16; or fp4x2 codes [tokens, model_dim / 2] with
+        `a1_scale` and `dtype`.
+    w1, w2 : torch.Tensor or PackedWeight
+        Gate and up rows [E, 2 * inter_dim, model_dim / 2]; down rows
+        [E, model_dim, inter_dim / 2]. Raw tensors need `w1_scale`, `w2_scale` and the marks the
+        shuffle functions set.
+    topk_weight, topk_ids : torch.Tensor
+        float32 and int32 [tokens, topk]; ids are global where `expert_mask` is given.
+    expert_mask : torch.Tensor or None
+        int32 [experts of all ranks], nonzero for those whose weights are here.
+    activation : ActivationType
+        Silu, Gelu, Swiglu (gpt-oss) or Situv2.
+    quant_type : QuantType
+        ``per_1x32``; the default ``No`` leaves it to the weights.
+    doweight_stage1 : bool
+        Multiply by the routing weight before the activation, not after the down projection.
+    w1_scale, w2_scale : torch.Tensor or None
+        e8m0 scales of raw weights.
+    a1_scale : torch.Tensor or None
+        e8m0 [tokens, model_dim / 32] of already quantised hidden states.
+    a2_scale : None
+        Accepted for aiter's signature; scales of the intermediate are computed.
+    block_size_M : int or None
+        Force the sort block.
+    num_local_tokens : torch.Tensor or None
+        int32 [1]; only so many leading rows are routed, the others become zero.
+    moe_sorting_dispatch_policy : int
+        Accepted for aiter's signature; there is one sort per target.
+    dtype : torch.dtype or None
+        Output type; default that of `hidden_states`.
+    hidden_pad, intermediate_pad : int
+        Zero elements at the end of model_dim and of inter_dim.
+    bias1, bias2 : torch.Tensor or None
+        float32 [E, 2 * inter_dim] (gate then up, never interleaved) and [E, model_dim].
+    splitk : int
+        Force the split of stage 1's reduction (a16w4); 0: as planned.
+    swiglu_limit, beta, linear_beta : float or None
+        Clamp of Swiglu (default 7.0) and Silu (default none); constants of Situv2 (1.0).
+    gate_mode : GateMode, str or None
+        Order of w1's rows as the caller believes it; None: as the weight says.
+    output : torch.Tensor or None
+        Where to put the result.
+    q_dtype_a : torch.dtype or None
+        ``dtypes.fp4x2`` forces a4w4, ``torch.bfloat16`` a16w4; None: aiter's rule.
+    skip_inter_quant : bool or None
+        a4w4: run stage 2 on the bf16 intermediate instead of requantising it; None: as planned.
+
+    Returns
+    -------
+    torch.Tensor
+        [tokens, model_dim] of `dtype`.
+
+    Raises
+    ------
+    ArgumentError, DtypeError, LayoutError
+        If an argument is unusable.
+    UnsupportedProblemError
+        If no kernel of the target runs the problem; the message lists the reasons.
+    """
+    checks.check_quant_type(quant_type)
+    order = None if gate_mode is None else GateMode(gate_mode)
+    experts = Experts(
+        kernel_weight(w1, w1_scale, order, "w1"),
+        kernel_weight(w2, w2_scale, None, "w2"),
+        bias1,
+        bias2,
+    )
+    dtype = _output_dtype(hidden_states, dtype)
+    options = Options(
+        activation=ActivationType(activation),
+        dtype=dtype,
+        q_dtype_a=q_dtype_a,
+        doweight_stage1=bool(doweight_stage1),
+        hidden_pad=hidden_pad,
+        intermediate_pad=intermediate_pad,
+        block_m=block_size_M if block_size_M and block_size_M > 0 else None,
+        ksplit=splitk or None,
+        skip_inter_quant=skip_inter_quant,
+        swiglu_limit=swiglu_limit,
+        beta=beta,
+        linear_beta=linear_beta,
+    )
+    routing = Routing(topk_weight, topk_ids, expert_mask, num_local_tokens)
+    _check(hidden_states, a1_scale, a2_scale, experts, routing, options)
+    shape = (hidden_states.shape[0], experts.w2.rows)
+    checks.check_output(output, shape, dtype, hidden_states)
+    if torch.compiler.is_compiling():
+        return _traced(hidden_states, a1_scale, experts, routing, options, output)
+    return run_moe(hidden_states, a1_scale, experts, routing, options, output)
+
+
+def _output_dtype(hidden: torch.Tensor, dtype: torch.dtype | None) -> torch.dtype:
+    if dtype is None:
+        dtype = hidden.dtype
+    if dtype not in (torch.bfloat16, torch.float16):
+        raise DtypeError(
+            f"output dtype {dtype}; pass dtype=torch.bfloat16 or torch.float16"
+        )
+    return dtype
+
+
+def _check(
+    hidden: torch.Tensor,
+    a1_scale: torch.Tensor | None,
+    a2_scale: torch.Tensor | None,
+    experts: Experts,
+    routing: Routing,
+    options: Options,
+) -> None:
+    w1, w2 = experts.w1, experts.w2
+    checks.check_weights(w1, w2)
+    checks.check_hidden(hidden, a1_scale, w1.cols)
+    if a2_scale is not None:
+        raise ArgumentError(
+            "a2_scale was given, but scales of the MXFP4 intermediate are computed; leave it out"
+        )
+    checks.check_routing(routing.weights, routing.ids, hidden.shape[0])
+    checks.check_bias(experts.bias1, "bias1", w1.experts, w1.rows)
+    checks.check_bias(experts.bias2, "bias2", w2.experts, w2.rows)
+    checks.check_padding(options.hidden_pad, "hidden_pad", w1.cols)
+    checks.check_padding(options.intermediate_pad, "intermediate_pad", w2.cols)
+    if not torch.compiler.is_compiling():
+        checks.check_expert_mask(routing.expert_mask, w1.experts)
+
+
+def _traced(
+    hidden: torch.Tensor,
+    a1_scale: torch.Tensor | None,
+    experts: Experts,
+    routing: Routing,
+    options: Options,
+    output: torch.Tensor | None,
+) -> torch.Tensor:
+    """Call the operator torch.compile traces; `output` is filled by a copy."""
+    w1, w2 = experts.w1, experts.w2
+    result = _fused_moe_op(
+        hidden, w1.codes, w1.scales, w2.codes, w2.scales, routing.weights, routing.ids,
+        w1.layout.name, w2.layout.name, [w1.rows, w1.cols, w2.rows, w2.cols],
+        int(options.activation), options.dtype, options.q_dtype_a, options.doweight_stage1,
+        [options.hidden_pad, options.intermediate_pad], options.block_m, options.ksplit,
+        options.skip_inter_quant, options.swiglu_limit, options.beta, options.linear_beta,
+        routing.expert_mask, routing.num_local_tokens, a1_scale, experts.bias1, experts.bias2,
+    )  # fmt: skip
+    return result if output is None else output.copy_(result)

@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: MIT
+"""The two-stage MoE as a sequence of launches, the same for every target.
+
+Sort, (quantise), stage 1, (requantise), stage 2, reduce. Sizes and layouts were checked by the
+caller (`aiter_moe.fused_moe`); which kernels run was decided by `aiter_moe.plan`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from aiter_moe.codegen.instance import Instance
+from aiter_moe.enums import Kind, ScaleRounding
+from aiter_moe.layouts import Layout, PackedWeight
+from aiter_moe.targets.arguments import StageArgs
+from aiter_moe.targets.base import Launcher, SortedTokens
+
+MX_BLOCK = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Operand:
+    """Rows a GEMM reads: bf16 values, or fp4 codes with one e8m0 scale per 32 elements.
+
+    Attributes
+    ----------
+    values : torch.Tensor
+        bf16 [rows, K], or uint8 codes [rows, K/2].
+    scales : torch.Tensor or None
+        uint8 [rows, K/32] for codes.
+    """
+
+    values: torch.Tensor
+    scales: torch.Tensor | None = None
+
+    @property
+    def row_elements(self) -> int:
+        """Elements from row to row."""
+        stride = int(self.values.stride(0)) if self.values.shape[0] > 1 else self.values.shape[1]
+        return 2 * stride if self.scales is not None else stride
+
+
+@dataclass(frozen=True, slots=True)
+class Experts:
+    """The two weights of all local experts, with biases.
+
+    Attributes
+    ----------
+    w1, w2 : PackedWeight
+        Gate and up rows [E, 2*inter, hidden]; down rows [E, hidden, inter].
+    bias1, bias2 : torch.Tensor or None
+        float32 [E, 2*inter] and [E, hidden].
+    """
+
+    w1: PackedWeight
+    w2: PackedWeight
+    bias1: torch.Tensor | None = None
+    bias2: torch.Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Activation:
+    """Run-time constants of the fused activation (spec section 5.2)."""
+
+    limit: float = 0.0
+    beta: float = 1.0
+    linear_beta: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class MoeCall:
+    """What both stages of one call share.
+
+    Attributes
+    ----------
+    launcher : Launcher
+        Where kernels run.
+    experts : Experts
+        Weights and biases.
+    sorted : SortedTokens
+        Result of the sort with this call's block_m.
+    tokens, topk : int
+        Rows of the activations, routed experts per row.
+    model_dim, inter_dim : int
+        Sizes that are computed: those of the weights without the declared padding.
+    doweight_stage1 : bool
+        Routing weights multiply in stage 1 instead of stage 2.
+    """
+
+    launcher: Launcher
+    experts: Experts
+    sorted: SortedTokens
+    tokens: int
+    topk: int
+    model_dim: int
+    inter_dim: int
+    doweight_stage1: bool = False
+    activation: Activation = Activation()
+
+
+def _stage_args(call: MoeCall, weight: PackedWeight, operand: Operand, doweight: bool) -> StageArgs:
+    args = StageArgs()
+    args.x = operand.values.data_ptr()
+    args.x_stride = operand.row_elements
+    if operand.scales is not None:
+        args.x_scale = operand.scales.data_ptr()
+        args.x_scale_stride = operand.scales.shape[1]
+    args.w = weight.codes.data_ptr()
+    args.w_scale = weight.scales.data_ptr()
+    args.w_rows = weight.physical_rows
+    args.w_k = weight.physical_cols
+    args.w_scale_cols = weight.scale_cols
+    args.experts = weight.experts
+    args.interleaved = int(weight.layout is Layout.SHUFFLED_GATE_UP)
+    args.sorted_ids = call.sorted.ids.data_ptr()
+    args.sorted_weights = call.sorted.weights.data_ptr()
+    args.sorted_expert_ids = call.sorted.expert_ids.data_ptr()
+    args.num_valid_ids = call.sorted.num_valid.data_ptr()
+    args.tokens = call.tokens
+    args.topk = call.topk
+    args.doweight = int(doweight)
+    args.ksplit = 1
+    return args
+
+
+def _bias(args: StageArgs, bias: torch.Tensor | None) -> None:
+    if bias is not None:
+        args.bias = bias.data_ptr()
+        args.bias_stride = bias.shape[1]
+
+
+def stage1(call: MoeCall, x: Operand, *, instance: Instance, ksplit: int) -> torch.Tensor:
+    """Run gate/up projection and activation.
+
+    Parameters
+    ----------
+    call : MoeCall
+        Shared state of the call.
+    x : Operand
+        Activations by token, [tokens, model_dim].
+    instance : Instance
+        Stage-1 kernel.
+    ksplit : int
+        Parts of the reduction; below 2 means unsplit.
+
+    Returns
+    -------
+    torch.Tensor
+        bfloat16 [tokens * topk, inter_dim]; rows of experts held elsewhere are not written.
+    """
+    out = torch.empty((call.tokens * call.topk, call.inter_dim), dtype=torch.bfloat16)
+    args = _stage_args(call, call.experts.w1, x, call.doweight_stage1)
+    _bias(args, call.experts.bias1)
+    args.n, args.k = call.inter_dim, call.model_dim
+    args.out, args.out_stride = out.data_ptr(), call.inter_dim
+    blocks = call.sorted.expert_ids.shape[0]
+    args.sorted_rows = blocks * instance.block_m
+    args.limit = call.activation.limit
+    args.beta = call.activation.beta
+    args.linear_beta = call.activation.linear_beta
+    if instance.split_k:
+        args.ksplit = max(ksplit, 1)
+        workspace = torch.empty(
+            (args.ksplit, args.sorted_rows, 2 * call.inter_dim), dtype=torch.float32
+        )
+        args.workspace = workspace.data_ptr()
+    call.launcher.run_stage(instance, args)
+    return out
+
+
+def stage2(call: MoeCall, a2: Operand, *, instance: Instance) -> torch.Tensor:
+    """Run the down projection.
+
+    Parameters
+    ----------
+    call : MoeCall
+        Shared state of the call.
+    a2 : Operand
+        Intermediate rows, [tokens * topk, inter_dim].
+    instance : Instance
+        Stage-2 kernel.
+
+    Returns
+    -------
+    torch.Tensor
+        float32 [tokens * topk, model_dim], one row per (token, slot), not yet reduced.
+    """
+    rows = torch.empty((call.tokens * call.topk, call.model_dim), dtype=torch.float32)
+    args = _stage_args(call, call.experts.w2, a2, not call.doweight_stage1)
+    _bias(args, call.experts.bias2)
+    args.n, args.k = call.model_dim, call.inter_dim
+    args.out, args.out_stride = rows.data_ptr(), call.model_dim
+    args.sorted_rows = call.sorted.expert_ids.shape[0] * instance.block_m
+    call.launcher.run_stage(instance, args)
+    return rows
+
+
+def quantised(launcher: Launcher, rows: torch.Tensor) -> Operand:
+    """Quantise rows [R, K] to MXFP4 with aiter's default scale rule (RoundUp)."""
+    codes, scales = launcher.quantise(rows, ScaleRounding.RoundUp)
+    return Operand(codes, scales)
+
+
+def intermediate(call: MoeCall, rows: torch.Tensor, stage2_instance: Instance) -> Operand:
+    """Give stage 2 its operand: bf16 rows as they are, or requantised to fp4."""
+    if stage2_instance.kind is Kind.A16W4:
+        return Operand(rows)
+    return quantised(call.launcher, rows)

@@ -1,0 +1,132 @@
+"""float64 reference of the two-stage MoE over quantised operands, and random problems for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from aiter_moe.enums import ActivationType, Kind
+from aiter_moe.formats import dequantise, quantise_1x32
+
+
+def activate(gate: torch.Tensor, up: torch.Tensor, activation: ActivationType, **constants: float):
+    """act(gate, up) in float64 (formats spec 5.2)."""
+    limit = constants.get("limit", 0.0)
+    if activation is ActivationType.Swiglu:
+        limit = limit or 7.0
+        gate, up = gate.clamp(max=limit), up.clamp(-limit, limit)
+        return gate * torch.sigmoid(1.702 * gate) * (up + 1.0)
+    if activation is ActivationType.Silu:
+        if limit:
+            gate, up = gate.clamp(max=limit), up.clamp(-limit, limit)
+        return gate * torch.sigmoid(gate) * up
+    if activation is ActivationType.Gelu:
+        return 0.5 * gate * (1.0 + torch.erf(gate / 2.0**0.5)) * up
+    if activation is ActivationType.Situv2:
+        beta, linear = constants.get("beta", 1.0), constants.get("linear_beta", 1.0)
+        return beta * torch.tanh(gate / beta) * torch.sigmoid(gate) * linear * torch.tanh(up / linear)
+    raise ValueError(activation)
+
+
+@dataclass
+class MoeProblem:
+    """Random operands of one call; weights are plain (unshuffled) codes and scales."""
+
+    x: torch.Tensor  # bf16 [T, H]
+    w1: torch.Tensor  # uint8 [E, 2I, H/2]
+    s1: torch.Tensor  # uint8 [E, 2I, H/32]
+    w2: torch.Tensor  # uint8 [E, H, I/2]
+    s2: torch.Tensor  # uint8 [E, H, I/32]
+    topk_ids: torch.Tensor  # int32 [T, k]
+    topk_weights: torch.Tensor  # float32 [T, k]
+    bias1: torch.Tensor | None = None
+    bias2: torch.Tensor | None = None
+
+    @property
+    def experts(self) -> int:
+        return self.w1.shape[0]
+
+
+def random_problem(
+    tokens: int,
+    hidden: int,
+    inter: int,
+    experts: int,
+    topk: int,
+    *,
+    seed: int = 0,
+    bias: bool = False,
+    routing: str = "random",
+) -> MoeProblem:
+    """Make a problem; `routing` is random, one (expert 0 takes all its slot) or sparse."""
+    g = torch.Generator().manual_seed(seed)
+
+    def codes(*shape: int) -> torch.Tensor:
+        return torch.randint(0, 256, shape, generator=g, dtype=torch.uint8)
+
+    def scales(k: int, *shape: int) -> torch.Tensor:
+        centre = 127 - round(torch.log2(torch.tensor(k / 8.0)).item() / 2) - 1
+        return torch.randint(centre - 1, centre + 2, shape, generator=g, dtype=torch.uint8)
+
+    logits = torch.randn(tokens, experts, generator=g)
+    if routing == "one":
+        logits[:, 0] = 100.0
+    if routing == "sparse":
+        logits[:, 1::2] = -100.0
+    weights, ids = torch.softmax(logits, -1).topk(topk)
+    return MoeProblem(
+        x=torch.randn(tokens, hidden, generator=g).to(torch.bfloat16),
+        w1=codes(experts, 2 * inter, hidden // 2),
+        s1=scales(hidden, experts, 2 * inter, hidden // 32),
+        w2=codes(experts, hidden, inter // 2),
+        s2=scales(inter, experts, hidden, inter // 32),
+        topk_ids=ids.to(torch.int32),
+        topk_weights=(weights / weights.sum(-1, keepdim=True)).to(torch.float32),
+        bias1=torch.randn(experts, 2 * inter, generator=g) if bias else None,
+        bias2=torch.randn(experts, hidden, generator=g) if bias else None,
+    )
+
+
+def _rows(x: torch.Tensor, quantise: bool) -> torch.Tensor:
+    return dequantise(*quantise_1x32(x)) if quantise else x.double()
+
+
+def reference_moe(
+    p: MoeProblem,
+    activation: ActivationType,
+    kind: Kind,
+    *,
+    doweight_stage1: bool = False,
+    skip_inter_quant: bool = False,
+    local: torch.Tensor | None = None,
+    **constants: float,
+) -> torch.Tensor:
+    """Return float64 [T, H]; `local` (bool [E_global]) maps global ids to the held experts."""
+    tokens, topk = p.topk_ids.shape
+    x = _rows(p.x, kind is Kind.A4W4)
+    out = torch.zeros(tokens, p.w2.shape[1], dtype=torch.float64)
+    rank = torch.cumsum(local.long(), 0) - 1 if local is not None else None
+    for t in range(tokens):
+        for s in range(topk):
+            e = int(p.topk_ids[t, s])
+            if local is not None:
+                if not local[e]:
+                    continue
+                e = int(rank[e])
+            weight = float(p.topk_weights[t, s])
+            z = dequantise(p.w1[e], p.s1[e]) @ x[t]
+            z = z * weight if doweight_stage1 else z
+            z = z + p.bias1[e].double() if p.bias1 is not None else z
+            gate, up = z.chunk(2)
+            a2 = activate(gate, up, activation, **constants).to(torch.bfloat16)
+            a2 = _rows(a2[None], kind is Kind.A4W4 and not skip_inter_quant)[0]
+            y = dequantise(p.w2[e], p.s2[e]) @ a2
+            y = y + p.bias2[e].double() if p.bias2 is not None else y
+            out[t] += y if doweight_stage1 else y * weight
+    return out
+
+
+def relative_l2(got: torch.Tensor, want: torch.Tensor) -> float:
+    """||got - want|| / ||want||; NaN anywhere in `got` gives NaN."""
+    return float((got.double() - want).norm() / want.norm())
