@@ -34,7 +34,8 @@ clean:          ## remove the environment and build folders (the kernel cache st
 	rm -rf $(VENV) build dist *.egg-info
 
 $(VENV)/bin/python:
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo "$(PYTHON) cannot make a virtual environment; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
 
 $(VENV)/.ready: $(VENV)/bin/python setup.py pyproject.toml
 	$(BIN)/python -m pip install -q "$(TORCH)"
