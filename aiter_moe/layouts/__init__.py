@@ -1,1 +1,49 @@
 # SPDX-License-Identifier: MIT
+"""How MXFP4 weights and scales lie in memory: layouts with inverses, aiter's functions."""
+
+from aiter_moe.layouts.aiter_scales import (
+    e8m0_shuffle,
+    e8m0_unshuffle,
+    shuffle_scale,
+    shuffle_scale_a16w4,
+    unshuffle_scale,
+    unshuffle_scale_a16w4,
+)
+from aiter_moe.layouts.aiter_weights import (
+    interleave_gate_up_rows,
+    separate_gate_up_rows,
+    shuffle_weight,
+    shuffle_weight_a16w4,
+    unshuffle_weight,
+    unshuffle_weight_a16w4,
+)
+from aiter_moe.layouts.layout import Layout, padded
+from aiter_moe.layouts.quantise import per_1x32_f4_quant
+from aiter_moe.layouts.rows import GateUpRows
+from aiter_moe.layouts.scales import R16_S, S, ScaleLayout
+from aiter_moe.layouts.weights import R16_W, W, WeightLayout
+
+__all__ = [
+    "R16_S",
+    "R16_W",
+    "GateUpRows",
+    "Layout",
+    "S",
+    "ScaleLayout",
+    "W",
+    "WeightLayout",
+    "e8m0_shuffle",
+    "e8m0_unshuffle",
+    "interleave_gate_up_rows",
+    "padded",
+    "per_1x32_f4_quant",
+    "separate_gate_up_rows",
+    "shuffle_scale",
+    "shuffle_scale_a16w4",
+    "shuffle_weight",
+    "shuffle_weight_a16w4",
+    "unshuffle_scale",
+    "unshuffle_scale_a16w4",
+    "unshuffle_weight",
+    "unshuffle_weight_a16w4",
+]
