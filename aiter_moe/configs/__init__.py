@@ -1,1 +1,2 @@
 # SPDX-License-Identifier: MIT
+"""Tuned tables in aiter's CSV schema: schema, rows, reader, writer, look-up, provenance."""
