@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: MIT
+"""From an instance to the source file that instantiates it, by one Jinja template.
+
+Rendering is pure: the same instance gives the same text on every machine. Every rendered file
+starts with a header made here, so templates need not repeat it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aiter_moe.codegen.device_compiler import DEVICE_FLAGS
+from aiter_moe.codegen.host_compiler import LINK_FLAGS, host_flags
+from aiter_moe.codegen.instance import Instance
+from aiter_moe.codegen.unit import BuildUnit
+from aiter_moe.errors import BuildError
+
+if TYPE_CHECKING:
+    import jinja2
+
+# Raised when the header or the variables of templates change.
+GENERATOR = "aiter_moe codegen 1"
+RUNTIME_NAME = "aiter_moe_cpu_runtime"
+
+
+@cache
+def template_root() -> Path:
+    """Return the folder of the package's templates."""
+    spec = importlib.util.find_spec("aiter_moe.templates")
+    if spec is None or not spec.submodule_search_locations:
+        raise BuildError("aiter_moe.templates is not installed; reinstall the package aiter_moe")
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+def render(instance: Instance, templates: Path | None = None) -> BuildUnit:
+    """Return the build unit of a kernel instance.
+
+    Parameters
+    ----------
+    instance : Instance
+        The kernel; its tile names the template and gives it parameters.
+    templates : Path, optional
+        Folder of templates; the package's own by default.
+
+    Raises
+    ------
+    BuildError
+        If the template is missing, has an error, or uses a variable the instance does not give.
+    """
+    import jinja2
+
+    name = instance.tile.template
+    try:
+        body = (
+            _environment(templates or template_root())
+            .get_template(name)
+            .render(variables(instance))
+        )
+    except jinja2.TemplateError as error:
+        raise BuildError(
+            f"template {name} cannot render {instance.name}: {type(error).__name__}: {error}"
+        ) from error
+    extension = "cpp" if instance.target == "cpu" else "hip"
+    file_name = f"{instance.name}.{extension}"
+    flags = tuple(instance.tile.compile_flags)
+    header = _header(instance.target, f"{instance.name}, from {name}", file_name, flags)
+    return BuildUnit(instance.name, instance.target, file_name, header + body, flags)
+
+
+def runtime_unit(features: frozenset[str] = frozenset()) -> BuildUnit:
+    """Return the build unit of the CPU support library, csrc/cpu/runtime/runtime.cpp.
+
+    Parameters
+    ----------
+    features : frozenset of str
+        Instruction-set features the library may use, as the tiles of `codegen.cpu` name them.
+    """
+    flags = feature_flags(features)
+    file_name = f"{RUNTIME_NAME}.cpp"
+    header = _header("cpu", f"{RUNTIME_NAME}, the CPU support library", file_name, flags)
+    # An include, so that the library's own files find each other in their folder.
+    body = '#include "cpu/runtime/runtime.cpp"\n'
+    return BuildUnit(RUNTIME_NAME, "cpu", file_name, header + body, flags)
+
+
+def feature_flags(features: frozenset[str]) -> tuple[str, ...]:
+    """Return the compiler flags that allow instruction-set features, in a fixed order.
+
+    Features have the kernel's names of /proc/cpuinfo (``avx512_bf16``), flags the compilers'
+    (``-mavx512bf16``).
+    """
+    return tuple(f"-m{name.replace('_', '')}" for name in sorted(features))
+
+
+def variables(instance: Instance) -> dict[str, Any]:
+    """Return what a template sees: fields of the instance, then parameters of its tile.
+
+    Raises
+    ------
+    BuildError
+        If a tile's parameter has the name of an instance's field.
+    """
+    activation = instance.activation
+    fields: dict[str, Any] = {
+        "name": instance.name,
+        "target": instance.target,
+        "kind": str(instance.kind),
+        "stage": instance.stage,
+        "block_m": instance.block_m,
+        "activation": "No" if activation is None else activation.name,
+        "activation_id": -1 if activation is None else int(activation),
+        "split_k": instance.split_k,
+    }
+    parameters = instance.tile.parameters()
+    clash = sorted(fields.keys() & parameters.keys())
+    if clash:
+        raise BuildError(
+            f"the tile of {instance.name} redefines {', '.join(clash)}, fields of its instance; "
+            "rename the parameter"
+        )
+    return fields | parameters
+
+
+@cache
+def _environment(templates: Path) -> jinja2.Environment:
+    import jinja2
+
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(templates),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,
+        finalize=_cpp_text,
+    )
+
+
+def _cpp_text(value: object) -> object:
+    """Spell a Python value as C++ does: True is ``true``."""
+    return str(value).lower() if isinstance(value, bool) else value
+
+
+def _header(target: str, what: str, file_name: str, flags: tuple[str, ...]) -> str:
+    """Return the comment every rendered source starts with; deterministic, without paths."""
+    return (
+        "// SPDX-License-Identifier: MIT\n"
+        f"// Generated by {GENERATOR}: {what}. Edit the template, not this file.\n"
+        "// To compile it by itself, in the folder that holds csrc:\n"
+        f"//   {' '.join(_stand_alone(target, file_name, flags))}\n"
+    )
+
+
+def _stand_alone(target: str, file_name: str, flags: tuple[str, ...]) -> list[str]:
+    stem = Path(file_name).stem
+    if target == "cpu":
+        options = ["g++", *host_flags("x86_64"), *LINK_FLAGS]
+        out = f"{stem}.so"
+    else:
+        options = [
+            "clang++", "-x", "hip", f"--offload-arch={target}", "--cuda-device-only",
+            "--no-gpu-bundle-output", *DEVICE_FLAGS,
+        ]  # fmt: skip
+        out = f"{stem}.co"
+    return [*options, *flags, "-Icsrc", file_name, "-o", out]
