@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: MIT
+// Sixteen lanes at a time on any architecture: GCC's generic vectors, which compilers lower to
+// whatever the flags allow. Epilogues and activations are written on these; micro-kernels are not.
+#pragma once
+
+#include <stdint.h>
+
+#define AITER_MOE_INLINE inline __attribute__((always_inline))
+#if defined(__clang__)
+#define AITER_MOE_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define AITER_MOE_UNROLL _Pragma("GCC unroll 32")
+#pragma GCC diagnostic ignored "-Wpsabi"  // every function here is inlined: no ABI to change
+#endif
+
+namespace aiter_moe::cpu {
+
+constexpr int kLanes = 16;
+
+using F32 = float __attribute__((vector_size(64)));
+using I32 = int32_t __attribute__((vector_size(64)));
+using U32 = uint32_t __attribute__((vector_size(64)));
+using U16 = uint16_t __attribute__((vector_size(32)));
+using F32Memory = float __attribute__((vector_size(64), aligned(4), may_alias));
+using U16Memory = uint16_t __attribute__((vector_size(32), aligned(2), may_alias));
+
+AITER_MOE_INLINE F32 splat(float value) { return F32{} + value; }
+
+AITER_MOE_INLINE F32 load(const float* from) { return *reinterpret_cast<const F32Memory*>(from); }
+
+AITER_MOE_INLINE void store(float* to, F32 values) {
+  *reinterpret_cast<F32Memory*>(to) = values;
+}
+
+// Comparisons with NaN are false, so a NaN in `x` survives every bound.
+AITER_MOE_INLINE F32 at_most(F32 x, float bound) { return x > bound ? splat(bound) : x; }
+
+AITER_MOE_INLINE F32 at_least(F32 x, float bound) { return x < bound ? splat(bound) : x; }
+
+AITER_MOE_INLINE F32 magnitude(F32 x) {
+  return reinterpret_cast<F32>(reinterpret_cast<U32>(x) & 0x7FFFFFFFu);
+}
+
+AITER_MOE_INLINE F32 with_sign_of(F32 positive, F32 sign) {
+  return reinterpret_cast<F32>(reinterpret_cast<U32>(positive) |
+                               (reinterpret_cast<U32>(sign) & 0x80000000u));
+}
+
+}  // namespace aiter_moe::cpu

@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: MIT
+"""Runs one CPU stage kernel by itself, serially, beside a float64 reference of its operands.
+
+Weight bytes are laid out here by the formulas of the layouts, not by `aiter_moe.layouts`, and all
+padding is filled with random bytes, so that a kernel which reads any of it is found out.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass, field
+from functools import cache
+
+import numpy as np
+import torch
+from reference import activate
+
+from aiter_moe.codegen.build import ensure
+from aiter_moe.codegen.instance import Instance
+from aiter_moe.codegen.render import render
+from aiter_moe.enums import ActivationType, Kind
+from aiter_moe.formats import dequantise
+from aiter_moe.targets.arguments import StageArgs
+
+
+@cache
+def library(instance: Instance) -> ctypes.CDLL:
+    lib = ctypes.CDLL(str(ensure(render(instance)).path))
+    lib.aiter_moe_scratch_bytes.restype = ctypes.c_long
+    lib.aiter_moe_items.restype = ctypes.c_long
+    lib.aiter_moe_run.argtypes = (
+        ctypes.c_void_p, ctypes.c_int, ctypes.c_long, ctypes.c_long, ctypes.c_int,
+    )  # fmt: skip
+    assert lib.aiter_moe_args_size() == ctypes.sizeof(StageArgs)
+    return lib
+
+
+def launch(instance: Instance, args: StageArgs) -> None:
+    """Run all phases on one thread, items last to first in runs of three."""
+    lib = library(instance)
+    by_reference = ctypes.byref(args)
+    size = lib.aiter_moe_scratch_bytes(by_reference)
+    scratch = np.full(size + 64, 0xFF, np.uint8)
+    args.scratch = scratch.ctypes.data + -scratch.ctypes.data % 64
+    for phase in range(lib.aiter_moe_phases(by_reference)):
+        items = lib.aiter_moe_items(by_reference, phase)
+        for end in range(items, 0, -3):
+            lib.aiter_moe_run(by_reference, phase, max(end - 3, 0), end, 0)
+    assert (scratch[args.scratch - scratch.ctypes.data + size :] == 0xFF).all()
+
+
+def tile_codes(codes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Lay [E, N, K/2] out in map W with K padded to a multiple of 64 by zero codes."""
+    experts, rows, width = codes.shape
+    padded = np.zeros((experts, rows, -(-width // 32) * 32), np.uint8)
+    padded[:, :, :width] = codes
+    tiles = padded.reshape(experts, rows // 16, 16, -1, 16)
+    return np.ascontiguousarray(tiles.transpose(0, 1, 3, 2, 4))
+
+
+def tile_scales(scales: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, int]:
+    """Lay [E, N, K/32] out in map S; padding columns hold random finite bytes."""
+    rows = scales.reshape(-1, scales.shape[-1])
+    r, g = np.indices(rows.shape)
+    columns = -(-rows.shape[1] // 8) * 8
+    flat = rng.integers(0, 255, rows.shape[0] * columns, dtype=np.uint8)
+    place = (r // 32) * 32 * columns + (g // 8) * 256 + (g % 4) * 64
+    flat[place + (r % 16) * 4 + ((g % 8) // 4) * 2 + (r % 32) // 16] = rows
+    return flat, columns
+
+
+def interleave(rows: np.ndarray) -> np.ndarray:
+    """Reorder axis 1 from gate rows, up rows to 16 gate, 16 up, 16 gate, ..."""
+    experts, count = rows.shape[:2]
+    halves = rows.reshape(experts, 2, count // 32, 16, *rows.shape[2:])
+    return np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(rows.shape)
+
+
+@dataclass
+class Sorted:
+    ids: np.ndarray
+    weights: np.ndarray
+    experts: np.ndarray
+    valid: np.ndarray
+    expert_of: np.ndarray  # [T, k]
+
+
+def sort(expert_of: np.ndarray, weights: np.ndarray, experts: int, block: int) -> Sorted:
+    """Sort (token, slot) pairs by expert; entries past the end hold what must not be read."""
+    tokens, topk = expert_of.shape
+    ids, sorted_weights, owners = [], [], []
+    for expert in range(experts):
+        token, slot = np.nonzero(expert_of == expert)
+        pads = -len(token) % block
+        ids += [*(slot << 24 | token), *[topk << 24 | tokens] * pads]
+        sorted_weights += [*weights[token, slot], *[np.nan] * pads]
+        owners += [expert] * ((len(token) + pads) // block)
+    used = len(ids)
+    tail = [topk << 24 | tokens] * block
+    return Sorted(
+        np.array([*ids, *tail], np.uint32).view(np.int32),
+        np.array([*sorted_weights, *[np.nan] * block], np.float32),
+        np.array([*owners, -1], np.int32),
+        np.array([used, tokens], np.int32),
+        expert_of,
+    )
+
+
+@dataclass
+class Case:
+    """Operands of one stage; plain quantised tensors with what the kernel is to do with them."""
+
+    instance: Instance
+    x: torch.Tensor  # bf16 [rows, K], or codes uint8 [rows, K/2]
+    x_scale: torch.Tensor | None
+    codes: torch.Tensor  # uint8 [E, N, K/2]
+    scales: torch.Tensor  # uint8 [E, N, K/32]
+    sorted: Sorted
+    weights: np.ndarray  # routing weights [T, k]
+    bias: torch.Tensor | None = None
+    doweight: bool = False
+    interleaved: bool = False
+    ksplit: int = 1
+    constants: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def columns(self) -> int:
+        return self.codes.shape[1] // (2 if self.instance.stage == 1 else 1)
+
+    @property
+    def rows(self) -> int:
+        return self.weights.size
+
+    def run(self, margin: int = 16) -> torch.Tensor:
+        """Return the kernel's [T*k, columns + margin]; what it does not write stays NaN."""
+        rng = np.random.default_rng(7)
+        codes, scales = self.codes.numpy(), self.scales.numpy()
+        if self.interleaved:
+            codes, scales = interleave(codes), interleave(scales)
+        w, (s, scale_columns) = tile_codes(codes, rng), tile_scales(scales, rng)
+        dtype = torch.bfloat16 if self.instance.stage == 1 else torch.float32
+        out = torch.full((self.rows, self.columns + margin), torch.nan, dtype=dtype)
+        padded = len(self.sorted.experts) * self.instance.block_m
+        workspace = np.full(self.ksplit * padded * 2 * self.columns, np.nan, np.float32)
+        pointers = {
+            "w": w, "w_scale": s, "sorted_ids": self.sorted.ids,
+            "sorted_weights": self.sorted.weights, "sorted_expert_ids": self.sorted.experts,
+            "num_valid_ids": self.sorted.valid, "workspace": workspace,
+        }  # fmt: skip
+        args = StageArgs(**{name: array.ctypes.data for name, array in pointers.items()})
+        args.x, args.out = self.x.data_ptr(), out.data_ptr()
+        args.x_stride = self.x.shape[1] * (1 if self.x_scale is None else 2)
+        if self.x_scale is not None:
+            args.x_scale, args.x_scale_stride = self.x_scale.data_ptr(), self.x_scale.shape[1]
+        if self.bias is not None:
+            args.bias, args.bias_stride = self.bias.data_ptr(), self.bias.shape[1]
+        args.tokens, args.topk = self.weights.shape
+        args.experts, args.w_rows = self.codes.shape[:2]
+        args.n, args.k = self.columns, self.scales.shape[2] * 32
+        args.out_stride, args.w_k = out.shape[1], w.shape[2] * 32
+        args.w_scale_cols, args.sorted_rows = scale_columns, padded
+        args.ksplit, args.doweight = self.ksplit, int(self.doweight)
+        args.interleaved = int(self.interleaved)
+        for name, value in self.constants.items():
+            setattr(args, name, value)
+        launch(self.instance, args)
+        return out
+
+    def reference(self) -> torch.Tensor:
+        """Return float64 [T*k, columns] of the same operands; NaN rows of experts not held."""
+        out = torch.full((self.rows, self.columns), torch.nan, dtype=torch.float64)
+        x = self.x.double() if self.x_scale is None else dequantise(self.x, self.x_scale).double()
+        topk = self.weights.shape[1]
+        owner = torch.from_numpy(self.sorted.expert_of).reshape(-1)
+        weight = torch.from_numpy(self.weights).double().reshape(-1, 1)
+        for expert in range(self.codes.shape[0]):
+            rows = torch.nonzero(owner == expert).reshape(-1)
+            if not len(rows):
+                continue
+            w = dequantise(self.codes[expert], self.scales[expert]).double()
+            y = x[rows // topk if self.instance.stage == 1 else rows] @ w.T
+            bias = 0.0 if self.bias is None else self.bias[expert].double()
+            factor = weight[rows] if self.doweight else 1.0
+            if self.instance.stage == 1:
+                gate, up = (y * factor + bias).chunk(2, -1)
+                assert self.instance.activation is not None
+                y = activate(gate, up, self.instance.activation, **self.constants)
+            else:
+                y = (y + bias) * factor
+            out[rows] = y
+        return out
+
+
+def quantised_rows(rows: int, k: int, kind: Kind, seed: int):
+    """Return random activations: bf16 without scales, or fp4 codes with e8m0 scales."""
+    g = torch.Generator().manual_seed(seed)
+    if kind is Kind.A16W4:
+        return torch.randn(rows, k, generator=g).to(torch.bfloat16), None
+    codes = torch.randint(0, 256, (rows, k // 2), generator=g, dtype=torch.uint8)
+    return codes, torch.randint(124, 129, (rows, k // 32), generator=g, dtype=torch.uint8)
+
+
+def make_case(
+    instance: Instance, tokens: int, topk: int, experts: int, n: int, k: int, *,
+    seed: int = 0, routing: str = "random", bias: bool = False, **options,
+) -> Case:  # fmt: skip
+    """Make random operands; `routing` is random, one (expert 1 has all) or sparse (even ones)."""
+    g = torch.Generator().manual_seed(seed)
+    rows = 2 * n if instance.stage == 1 else n
+    chosen = torch.stack([torch.randperm(experts, generator=g)[:topk] for _ in range(tokens)])
+    if routing == "one":
+        chosen[:] = -1
+        chosen[:, -1] = 1
+    if routing == "sparse":
+        chosen[chosen % 2 == 1] = -1
+    weights = torch.rand(tokens, topk, generator=g).numpy()
+    centre = 126 - round(float(np.log2(k / 8.0)) / 2)
+    x, x_scale = quantised_rows(
+        tokens * (topk if instance.stage == 2 else 1), k, instance.kind, seed
+    )
+    return Case(
+        instance, x, x_scale,
+        torch.randint(0, 256, (experts, rows, k // 2), generator=g, dtype=torch.uint8),
+        torch.randint(centre - 1, centre + 2, (experts, rows, k // 32), generator=g).to(torch.uint8),
+        sort(chosen.numpy(), weights, experts, instance.block_m),
+        weights,
+        torch.randn(experts, rows, generator=g) if bias else None,
+        **options,
+    )  # fmt: skip
+
+
+def relative_l2(got: torch.Tensor, want: torch.Tensor) -> float:
+    """||got - want|| / ||want|| over held rows; NaN if the kernel wrote where it must not."""
+    columns = want.shape[1]
+    held = ~want[:, 0].isnan()
+    outside = got[~held].isnan().all() and got[:, columns:].isnan().all()
+    assert outside, "the kernel wrote rows or columns that are not its own"
+    return float((got[held, :columns].double() - want[held]).norm() / want[held].norm())
+
+
+ACTIVATION_CONSTANTS: dict[ActivationType | None, dict[str, float]] = {
+    None: {},
+    ActivationType.Silu: {},
+    ActivationType.Gelu: {},
+    ActivationType.Swiglu: {"limit": 7.0},
+    ActivationType.Situv2: {"beta": 4.0, "linear_beta": 25.0},
+}
