@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: MIT
+// The a16w4 operands of a workgroup: gathered bf16 rows through LDS, fp4 weights scaled to bf16
+// by the convert instruction, bf16 matrix instructions. Both operands permute the reduction the
+// same way: instruction j of a half step takes elements 8 * j + 0..7 of each MX block.
+#pragma once
+
+#include "hip/tile.h"
+
+namespace aiter_moe::hip {
+
+template <class ShapeT> struct A16W4 {
+  using Shape = ShapeT;
+  static constexpr int used_fragments = step_blocks * Shape::row_tiles;  // 16 rows x an MX block
+  static constexpr int x_requests = used_fragments / Shape::waves;
+  static constexpr int stage_bytes = used_fragments * 1024;
+  static constexpr int w_requests = Weights<Shape>::requests;
+  static_assert(used_fragments % Shape::waves == 0, "every wave fetches as many fragments");
+
+  struct Registers {
+    Weights<Shape> weights;
+  };
+
+  Buffer x;
+  Strips<Shape> strips;
+  Work work;
+  int x_offset[x_requests];  // bytes of the lane's row and 16-byte quarter in each fragment
+
+  template <class RowOf>
+  AITER_MOE_DEVICE void gather(const StageArgs& a, int rows, RowOf row_of) {
+    x = {a.x, rows * a.x_stride * 2};
+    unroll<x_requests>([&]<int i>() {
+      const int fragment = work.wave * x_requests + i;
+      const Slot slot = sorted_slot(
+          a, work.first_row + fragment / step_blocks * 16 + row_of_lane(), work.used_rows);
+      const int inside = fragment % step_blocks * 64 + quarter_of_lane() * 16;
+      x_offset[i] = slot.used ? row_of(slot) * a.x_stride * 2 + inside : outside;
+    });
+  }
+
+  AITER_MOE_DEVICE void load_x(AITER_MOE_LDS u8* stage, int step) const {
+    const int left = work.end_block - step * step_blocks;
+    unroll<x_requests>([&]<int i>() {
+      const int fragment = work.wave * x_requests + i;
+      load_to_lds(x, stage + fragment * 1024,
+                  fragment % step_blocks < left ? x_offset[i] : outside, step * (step_k * 2));
+    });
+  }
+
+  AITER_MOE_DEVICE void load_w(Registers& r, int step) const {
+    load_weights(r.weights, strips, work, step);
+  }
+
+  // The scale byte of block `half`, 16-row tile `which` of a strip, as the exponent of an f32.
+  template <int half, int which> static AITER_MOE_DEVICE float scale_of(u32 dword) {
+    constexpr int byte = 2 * half + which;
+    constexpr u32 exponent = 0x7f800000u;
+    const u32 moved = byte == 3 ? dword >> 1 : dword << (23 - 8 * byte);
+    return __builtin_bit_cast(float, moved & exponent);
+  }
+
+  template <class Accumulators>
+  AITER_MOE_DEVICE void multiply(
+      Accumulators& sums, const Registers& r, const AITER_MOE_LDS u8* stage, int step) const {
+    const u32 bytes = step_mask(work, step).bytes();
+    const auto* own = stage + quarter_of_lane() * 1024 + row_of_lane() * 16;
+    unroll<2>([&]<int half>() {
+      float scale[Shape::weight_tiles];
+      unroll<Shape::weight_tiles>([&]<int t>() {
+        scale[t] = scale_of<half, t % 2>(r.weights.scale[t / 2] & bytes);
+      });
+      unroll<4>([&]<int j>() {
+        u32x4 rows[Shape::row_tiles];
+        unroll<Shape::row_tiles>([&]<int m>() {
+          const auto* fragment = own + (step_blocks * m + 4 * half) * 1024 + j * 256;
+          rows[m] = *(const AITER_MOE_LDS u32x4*)(fragment);
+        });
+        unroll<Shape::weight_tiles>([&]<int t>() {
+          const u32x4 weights = fp4_to_bf16(r.weights.code[t][half][j], scale[t]);
+          unroll<Shape::row_tiles>(
+              [&]<int m>() { sums[m][t] = mfma_bf16(weights, rows[m], sums[m][t]); });
+        });
+      });
+    });
+  }
+};
+
+}  // namespace aiter_moe::hip

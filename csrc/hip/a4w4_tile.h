@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: MIT
+// The a4w4 operands of a workgroup: gathered fp4 rows through LDS in fragment order, their scales
+// in the sorted S layout, and the scaled fp4 matrix instruction. Weights are the first operand,
+// so that a lane ends up with 4 neighbouring output columns of one sorted row.
+#pragma once
+
+#include "hip/tile.h"
+
+namespace aiter_moe::hip {
+
+template <class ShapeT> struct A4W4 {
+  using Shape = ShapeT;
+  static constexpr int used_fragments = 2 * Shape::row_tiles;  // 16 rows x 128 elements, 1 KiB
+  static constexpr int x_requests = (used_fragments + Shape::waves - 1) / Shape::waves;
+  static constexpr int stage_bytes = x_requests * Shape::waves * 1024;
+  static constexpr int scale_dwords = (Shape::row_tiles + 1) / 2;
+  static constexpr int w_requests = Weights<Shape>::requests + scale_dwords;
+
+  struct Registers {
+    Weights<Shape> weights;
+    u32 x_scale[scale_dwords];
+  };
+
+  Buffer x;
+  Buffer x_scales;
+  Strips<Shape> strips;
+  Work work;
+  int x_offset[x_requests];  // bytes of the lane's row and block in each of the wave's fragments
+  int x_block[x_requests];   // MX block of the step that the lane reads there
+  int x_strip;               // scalar offset of the first strip of activation scales
+  int x_columns;             // scale columns
+  int x_shift;               // bits that bring the scale bytes of a lone 16-row tile in place
+
+  // Each wave fetches x_requests fragments of a stage; with few rows some lie past the tile and
+  // are filled with zeros, so that every wave counts the same requests.
+  template <class RowOf>
+  AITER_MOE_DEVICE void gather(const StageArgs& a, int rows, RowOf row_of) {
+    x = {a.x, rows * (a.x_stride / 2)};
+    x_columns = a.x_scale_stride;
+    x_scales = {a.x_scale, (a.sorted_rows + strip_rows - 1) / strip_rows * strip_rows * x_columns};
+    x_strip = s_strip_offset(work.first_row / strip_rows, x_columns);
+    x_shift = Shape::row_tiles == 1 ? (work.first_row / 16 % 2) * 8 : 0;
+    unroll<x_requests>([&]<int i>() {
+      const int fragment = work.wave * x_requests + i;
+      const int half = fragment % 2;
+      const Slot slot = sorted_slot(
+          a, work.first_row + smaller(fragment, used_fragments - 1) / 2 * 16 + row_of_lane(),
+          work.used_rows);
+      const bool wanted = slot.used && fragment < used_fragments;
+      x_block[i] = half * 4 + quarter_of_lane();
+      x_offset[i] = wanted ? row_of(slot) * (a.x_stride / 2) + x_block[i] * 16 : outside;
+    });
+  }
+
+  AITER_MOE_DEVICE void load_x(AITER_MOE_LDS u8* stage, int step) const {
+    const int left = work.end_block - step * step_blocks;
+    unroll<x_requests>([&]<int i>() {
+      load_to_lds(x, stage + (work.wave * x_requests + i) * 1024,
+                  x_block[i] < left ? x_offset[i] : outside, step * (step_k / 2));
+    });
+  }
+
+  AITER_MOE_DEVICE void load_w(Registers& r, int step) const {
+    const int offset = step_mask(work, step).first ? lane() * 4 : outside;
+    unroll<scale_dwords>([&]<int i>() {
+      r.x_scale[i] = load32(
+          x_scales, offset, x_strip + s_strip_offset(i, x_columns) + step * s_step_bytes);
+    });
+    load_weights(r.weights, strips, work, step);
+  }
+
+  template <class Accumulators>
+  AITER_MOE_DEVICE void multiply(
+      Accumulators& sums, const Registers& r, const AITER_MOE_LDS u8* stage, int step) const {
+    const u32 bytes = step_mask(work, step).bytes();
+    u32 w_scale[Shape::strips], x_scale[scale_dwords];
+    unroll<Shape::strips>([&]<int i>() { w_scale[i] = r.weights.scale[i] & bytes; });
+    unroll<scale_dwords>([&]<int i>() { x_scale[i] = (r.x_scale[i] & bytes) >> x_shift; });
+    unroll<2>([&]<int half>() {
+      unroll<Shape::row_tiles>([&]<int m>() {
+        const auto* fragment = stage + (2 * m + half) * 1024 + lane() * 16;
+        const u32x4 rows = *(const AITER_MOE_LDS u32x4*)(fragment);
+        unroll<Shape::weight_tiles>([&]<int t>() {
+          sums[m][t] = mfma_fp4<2 * half + t % 2, 2 * half + m % 2>(
+              r.weights.code[t][half], rows, sums[m][t], w_scale[t / 2], x_scale[m / 2]);
+        });
+      });
+    });
+  }
+};
+
+}  // namespace aiter_moe::hip

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: MIT
+// Where the bytes of weights and scales lie, seen from a wave of 64 lanes: the address maps W
+// (codes, 16-row tiles of 16 bytes), S (scales, 32-row tiles of 8 columns) and the strips of 32
+// weight rows a wave owns. Not here: activations, which are gathered (a4w4_tile.h, a16w4_tile.h).
+#pragma once
+
+#include "common/stage_args.h"
+#include "hip/runtime.h"
+
+namespace aiter_moe::hip {
+
+constexpr int mx_block = 32;    // elements that share a scale
+constexpr int strip_rows = 32;  // weight rows whose scales share dwords
+constexpr int step_k = 256;     // elements of the reduction a pipeline step covers
+constexpr int step_blocks = step_k / mx_block;
+
+AITER_MOE_DEVICE int row_of_lane() { return lane() % 16; }
+AITER_MOE_DEVICE int quarter_of_lane() { return lane() / 16; }
+
+// W: tile t of 16 rows starts at t * 16 * (w_k / 2); a step is 8 pieces of 256 bytes, one per
+// MX block, so that half a step is 1 KiB in lane order.
+AITER_MOE_DEVICE int w_tile_offset(int tile, int w_k) { return tile * 8 * w_k; }
+constexpr int w_step_bytes = 16 * step_k / 2;
+constexpr int w_half_bytes = w_step_bytes / 2;
+
+// S: a strip of 32 rows starts at strip * 32 * columns; a step is 256 bytes, a dword a lane:
+// bytes (row, block q), (row + 16, q), (row, q + 4), (row + 16, q + 4).
+AITER_MOE_DEVICE int s_strip_offset(int strip, int columns) { return strip * strip_rows * columns; }
+constexpr int s_step_bytes = 256;
+
+// The codes and scales of one expert.
+AITER_MOE_DEVICE Buffer expert_codes(const StageArgs& a, int expert) {
+  const int bytes = a.w_rows * (a.w_k / 2);
+  return {a.w + static_cast<i64>(expert) * bytes, bytes};
+}
+AITER_MOE_DEVICE Buffer expert_scales(const StageArgs& a, int expert) {
+  const int bytes = a.w_rows * a.w_scale_cols;
+  return {a.w_scale + static_cast<i64>(expert) * bytes, bytes};
+}
+
+// Stage 1: strips of the 32 columns `group` of gate and up. Separated rows: the first strip is
+// gate, the second up; interleaved rows: each strip is 16 gate and 16 up rows.
+AITER_MOE_DEVICE int gate_up_strip(const StageArgs& a, int group, int which) {
+  const int groups = a.n / strip_rows;
+  const int inside = smaller(group, groups - 1);
+  return a.interleaved ? 2 * inside + which : inside + which * groups;
+}
+
+// Stage 2: the strip of output columns 32 * group onwards; columns past n repeat the last strip,
+// which is computed and not stored.
+AITER_MOE_DEVICE int down_strip(const StageArgs& a, int group) {
+  return smaller(group, a.n / strip_rows - 1);
+}
+
+// One sorted slot: its row of the token-slot order, or no row for a pad.
+struct Slot {
+  int token;
+  int slot;
+  bool used;
+};
+AITER_MOE_DEVICE Slot sorted_slot(const StageArgs& a, int sorted_row, int used_rows) {
+  Slot s{0, a.topk, false};
+  if (sorted_row >= used_rows) return s;
+  const u32 word = global(reinterpret_cast<const u32*>(a.sorted_ids))[sorted_row];
+  s.token = static_cast<int>(word & 0xffffffu);
+  s.slot = static_cast<int>(word >> 24);
+  s.used = s.slot < a.topk;
+  return s;
+}
+
+}  // namespace aiter_moe::hip

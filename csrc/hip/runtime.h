@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: MIT
+// What gfx950 device code needs instead of the ROCm headers: types, buffer access, waits, matrix
+// instructions. Compiled with -nogpuinc -nogpulib, so nothing here may include or call a library.
+// Not here: where bytes lie (layout.h) and what is computed (stage1.h, stage2.h).
+#pragma once
+
+#define AITER_MOE_KERNEL(threads, waves_per_simd)                      \
+  extern "C" __attribute__((global))                                  \
+  __attribute__((amdgpu_flat_work_group_size(threads, threads)))      \
+  __attribute__((amdgpu_waves_per_eu(waves_per_simd, waves_per_simd))) void
+#define AITER_MOE_DEVICE __attribute__((device, always_inline)) inline
+#define AITER_MOE_GLOBAL __attribute__((address_space(1)))
+#define AITER_MOE_LDS __attribute__((address_space(3)))
+#define AITER_MOE_CONSTANT __attribute__((address_space(4)))
+
+namespace aiter_moe::hip {
+
+using u8 = unsigned char;
+using u16 = unsigned short;
+using u32 = unsigned;
+using i64 = long;
+typedef u32 u32x2 __attribute__((ext_vector_type(2)));
+typedef u32 u32x4 __attribute__((ext_vector_type(4)));
+typedef int i32x8 __attribute__((ext_vector_type(8)));
+typedef float f32x4 __attribute__((ext_vector_type(4)));
+typedef __bf16 bf16x2 __attribute__((ext_vector_type(2)));
+typedef __bf16 bf16x4 __attribute__((ext_vector_type(4)));
+typedef __bf16 bf16x8 __attribute__((ext_vector_type(8)));
+
+constexpr int wave_lanes = 64;
+
+AITER_MOE_DEVICE int thread() { return __builtin_amdgcn_workitem_id_x(); }
+AITER_MOE_DEVICE int lane() { return thread() & (wave_lanes - 1); }
+// A value derived from the thread id counts as divergent; descriptors and LDS bases must not.
+AITER_MOE_DEVICE int uniform(int value) { return __builtin_amdgcn_readfirstlane(value); }
+AITER_MOE_DEVICE int wave() { return uniform(thread() / wave_lanes); }
+AITER_MOE_DEVICE int group_x() { return __builtin_amdgcn_workgroup_id_x(); }
+AITER_MOE_DEVICE int group_y() { return __builtin_amdgcn_workgroup_id_y(); }
+AITER_MOE_DEVICE int group_z() { return __builtin_amdgcn_workgroup_id_z(); }
+
+AITER_MOE_DEVICE constexpr int smaller(int a, int b) { return a < b ? a : b; }
+
+// Calls f<0>() ... f<N-1>(), or up to the first that returns false.
+template <class T, T... I> struct Sequence {};
+template <int N, class F> AITER_MOE_DEVICE void unroll(F f) {
+  [&]<int... I>(Sequence<int, I...>) { (f.template operator()<I>(), ...); }(
+      __make_integer_seq<Sequence, int, N>{});
+}
+template <int N, class F> AITER_MOE_DEVICE bool unroll_while(F f) {
+  return [&]<int... I>(Sequence<int, I...>) { return (f.template operator()<I>() && ...); }(
+      __make_integer_seq<Sequence, int, N>{});
+}
+
+// Pointers of a by-value argument struct are generic; these say what they point to, so that
+// loads become scalar (constant) or global instead of flat.
+template <class T> AITER_MOE_DEVICE const T AITER_MOE_CONSTANT* constant(const T* p) {
+  return (const T AITER_MOE_CONSTANT*)(p);
+}
+template <class T> AITER_MOE_DEVICE const T AITER_MOE_GLOBAL* global(const T* p) {
+  return (const T AITER_MOE_GLOBAL*)(p);
+}
+template <class T> AITER_MOE_DEVICE T AITER_MOE_GLOBAL* global(T* p) {
+  return (T AITER_MOE_GLOBAL*)(p);
+}
+
+// A byte range read through a buffer descriptor: what lies outside reads as 0. Whether the
+// scalar offset takes part in the range check is documented both ways, so callers mask lanes by
+// the vector offset alone (`outside`) and keep every scalar offset below 2 GiB.
+struct Buffer {
+  const void* base;
+  int bytes;
+};
+constexpr int outside = static_cast<int>(0x80000000u);
+constexpr int non_temporal = 2;
+
+AITER_MOE_DEVICE __amdgpu_buffer_rsrc_t descriptor(Buffer b) {
+  constexpr int raw_dwords = 0x00020000;
+  return __builtin_amdgcn_make_buffer_rsrc(const_cast<void*>(b.base), 0, b.bytes, raw_dwords);
+}
+template <int Hint = 0> AITER_MOE_DEVICE u32x4 load128(Buffer b, int vector, int scalar) {
+  return __builtin_amdgcn_raw_buffer_load_b128(descriptor(b), vector, scalar, Hint);
+}
+AITER_MOE_DEVICE u32 load32(Buffer b, int vector, int scalar) {
+  return __builtin_amdgcn_raw_buffer_load_b32(descriptor(b), vector, scalar, 0);
+}
+// 16 bytes a lane from the buffer to lds + lane * 16, without passing registers. The compiler
+// puts no wait between this and a read of the LDS: see `wait_loads`.
+AITER_MOE_DEVICE void load_to_lds(Buffer b, AITER_MOE_LDS u8* lds, int vector, int scalar) {
+  __builtin_amdgcn_raw_ptr_buffer_load_lds(
+      descriptor(b), (AITER_MOE_LDS void*)(lds), 16, vector, scalar, 0, 0);
+}
+
+// An ordering point of data and memory that costs no instruction: loads issued before it stay
+// before, matrix instructions on `value` too. Without it the compiler mixes the loads of the
+// next step among the current ones, which makes copies of the prefetch registers.
+AITER_MOE_DEVICE void pin(f32x4& value) { asm volatile("" : "+v"(value)::"memory"); }
+AITER_MOE_DEVICE void memory_order() { asm volatile("" ::: "memory"); }
+
+// Waits until at most `Pending` vector-memory requests of this wave are unfinished.
+template <int Pending> AITER_MOE_DEVICE void wait_loads() {
+  static_assert(Pending >= 0 && Pending < 64, "vmcnt has 6 bits");
+  constexpr int other_counters = (7 << 4) | (15 << 8);
+  __builtin_amdgcn_s_waitcnt((Pending & 15) | ((Pending >> 4) << 14) | other_counters);
+}
+AITER_MOE_DEVICE void barrier() {
+  memory_order();
+  __builtin_amdgcn_s_barrier();
+  memory_order();
+}
+
+// 16x16x128 product of fp4 operands with e8m0 block scales, byte `A`/`B` of each scale register.
+// Lane l holds row l % 16 of `a` (of `b`: column), elements 32 * (l / 16) onwards; the result's
+// register i is row 4 * (l / 16) + i, column l % 16.
+template <int A, int B>
+AITER_MOE_DEVICE f32x4 mfma_fp4(u32x4 a, u32x4 b, f32x4 c, u32 a_scale, u32 b_scale) {
+  constexpr int fp4 = 4;
+  const i32x8 wide_a = {(int)a.x, (int)a.y, (int)a.z, (int)a.w, 0, 0, 0, 0};
+  const i32x8 wide_b = {(int)b.x, (int)b.y, (int)b.z, (int)b.w, 0, 0, 0, 0};
+  return __builtin_amdgcn_mfma_scale_f32_16x16x128_f8f6f4(
+      wide_a, wide_b, c, fp4, fp4, A, (int)a_scale, B, (int)b_scale);
+}
+
+// 16x16x32 product of bf16 operands: lane l holds 8 elements of row (column) l % 16.
+AITER_MOE_DEVICE f32x4 mfma_bf16(u32x4 a, u32x4 b, f32x4 c) {
+  return __builtin_amdgcn_mfma_f32_16x16x32_bf16(
+      __builtin_bit_cast(bf16x8, a), __builtin_bit_cast(bf16x8, b), c, 0, 0, 0);
+}
+
+// The 8 fp4 codes of a dword times a power of two, as 8 bf16. Exact; the instruction reads the
+// exponent bits of `scale` alone.
+AITER_MOE_DEVICE u32x4 fp4_to_bf16(u32 codes, float scale) {
+  return u32x4{
+      __builtin_bit_cast(u32, __builtin_amdgcn_cvt_scalef32_pk_bf16_fp4(codes, scale, 0)),
+      __builtin_bit_cast(u32, __builtin_amdgcn_cvt_scalef32_pk_bf16_fp4(codes, scale, 1)),
+      __builtin_bit_cast(u32, __builtin_amdgcn_cvt_scalef32_pk_bf16_fp4(codes, scale, 2)),
+      __builtin_bit_cast(u32, __builtin_amdgcn_cvt_scalef32_pk_bf16_fp4(codes, scale, 3))};
+}
+
+}  // namespace aiter_moe::hip

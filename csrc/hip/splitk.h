@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: MIT
+// Split reduction of a16w4 stage 1: where partial sums lie, and the finish that adds them in
+// ascending order of parts, then weight, bias and activation. No atomics.
+// Not here: which steps a part covers (tile.h).
+#pragma once
+
+#include "hip/activation.h"
+#include "hip/layout.h"
+
+namespace aiter_moe::hip {
+
+// f32 [parts][sorted_rows][2 * n]: gate columns 0..n-1, then up columns.
+AITER_MOE_DEVICE i64 partial_offset(const StageArgs& a, int part, int sorted_row) {
+  return (static_cast<i64>(part) * a.sorted_rows + sorted_row) * 2 * a.n;
+}
+
+AITER_MOE_DEVICE f32x4 load_f32x4(const float* p) {
+  return *reinterpret_cast<const f32x4 AITER_MOE_GLOBAL*>(global(p));
+}
+AITER_MOE_DEVICE void store_f32x4(float* p, f32x4 value) {
+  *reinterpret_cast<f32x4 AITER_MOE_GLOBAL*>(global(p)) = value;
+}
+
+// Bias of 4 columns from `column` on; `half` 1 is up. Bias is never interleaved.
+AITER_MOE_DEVICE f32x4 gate_up_bias(const StageArgs& a, int expert, int half, int column) {
+  if (!a.bias) return f32x4{0, 0, 0, 0};
+  return load_f32x4(a.bias + static_cast<i64>(expert) * a.bias_stride + half * a.n + column);
+}
+
+// Weight, bias and activation of 4 columns of one slot, and the store of their bf16 row part.
+template <Activation Which>
+AITER_MOE_DEVICE void finish_columns(
+    const StageArgs& a, f32x4 gate, f32x4 up, Slot slot, float weight, int expert, int column) {
+  gate = gate * weight + gate_up_bias(a, expert, 0, column);
+  up = up * weight + gate_up_bias(a, expert, 1, column);
+  bf16x4 out;
+  unroll<4>([&]<int i>() {
+    out[i] = static_cast<__bf16>(activate<Which>(gate[i], up[i], a));
+  });
+  const i64 row = static_cast<i64>(slot.token) * a.topk + slot.slot;
+  auto* to = global(static_cast<u16*>(a.out)) + row * a.out_stride + column;
+  *reinterpret_cast<u32x2 AITER_MOE_GLOBAL*>(to) = __builtin_bit_cast(u32x2, out);
+}
+
+constexpr int finish_rows = 4;       // sorted rows a workgroup, one a wave
+constexpr int finish_columns_x = 4;  // columns a lane
+
+// Workgroup (x, y): sorted rows 4 * x onwards, columns 256 * y onwards.
+template <Activation Which, int BlockM> AITER_MOE_DEVICE void finish_split(const StageArgs& a) {
+  const int row = group_x() * finish_rows + wave();
+  const int column = (group_y() * wave_lanes + lane()) * finish_columns_x;
+  const int used_rows = constant(a.num_valid_ids)[0];
+  const Slot slot = sorted_slot(a, row, used_rows);
+  if (!slot.used || column >= a.n) return;
+  const int expert = constant(a.sorted_expert_ids)[row / BlockM];
+  f32x4 gate = {0, 0, 0, 0}, up = {0, 0, 0, 0};
+  for (int part = 0; part < a.ksplit; ++part) {
+    const float* sums = a.workspace + partial_offset(a, part, row) + column;
+    gate += load_f32x4(sums);
+    up += load_f32x4(sums + a.n);
+  }
+  const float weight = a.doweight ? global(a.sorted_weights)[row] : 1.0f;
+  finish_columns<Which>(a, gate, up, slot, weight, expert, column);
+}
+
+}  // namespace aiter_moe::hip

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: MIT
+// Stage 1: gathered token rows times gate and up rows of their expert, then routing weight, bias
+// and activation in registers, bf16 rows token * topk + slot; or the partial sums of one part.
+// Not here: the reduction loop (pipeline.h) and the finish of split reductions (splitk.h).
+#pragma once
+
+#include "hip/a16w4_tile.h"
+#include "hip/a4w4_tile.h"
+#include "hip/pipeline.h"
+#include "hip/splitk.h"
+
+namespace aiter_moe::hip {
+
+// The 4 gate and 4 up sums of a lane: sorted row `row`, logical columns `column` onwards.
+struct GateUp {
+  f32x4 gate;
+  f32x4 up;
+  int row;
+  int column;
+};
+
+// Calls use(GateUp) for every column quad a lane holds that lies inside n. Strips of interleaved
+// weights hold 16 gate and 16 up rows, of separated ones 32 of a kind, so the middle tiles of a
+// pair of strips change places.
+template <class Operands, class Use>
+AITER_MOE_DEVICE void each_gate_up(
+    const StageArgs& a, const Work& work, Accumulators<Operands>& sums, Use use) {
+  using Shape = typename Operands::Shape;
+  unroll<Shape::strips / 2>([&]<int pair>() {
+    const int group = work.group + pair;
+    if (group * strip_rows >= a.n) return;
+    unroll<Shape::row_tiles>([&]<int m>() {
+      f32x4* tile = sums[m] + 4 * pair;
+      const f32x4 second_gate = a.interleaved ? tile[2] : tile[1];
+      const f32x4 first_up = a.interleaved ? tile[1] : tile[2];
+      const int row = work.first_row + m * 16 + row_of_lane();
+      const int column = group * strip_rows + quarter_of_lane() * 4;
+      use(GateUp{tile[0], first_up, row, column});
+      use(GateUp{second_gate, tile[3], row, column + 16});
+    });
+  });
+}
+
+template <class Operands>
+AITER_MOE_DEVICE bool stage1_sums(
+    const StageArgs& a, int part, int parts, Accumulators<Operands>& sums, Work& work) {
+  using Shape = typename Operands::Shape;
+  static_assert(Shape::strips % 2 == 0, "a wave holds gate and up of its columns");
+  Operands operands;
+  work = operands.work = block_work<Shape>(a, Shape::strips / 2, part, parts);
+  if (work.expert < 0) return false;
+  operands.strips = wave_strips<Shape>(a, work.expert, [&](int i) {
+    return gate_up_strip(a, work.group + i / 2, i % 2);
+  });
+  operands.gather(a, a.tokens, [](Slot s) { return s.token; });
+  accumulate(sums, operands);
+  return true;
+}
+
+template <class Operands, Activation Which> AITER_MOE_DEVICE void stage1(const StageArgs& a) {
+  Accumulators<Operands> sums;
+  Work work;
+  if (!stage1_sums(a, 0, 1, sums, work)) return;
+  each_gate_up<Operands>(a, work, sums, [&](GateUp v) {
+    const Slot slot = sorted_slot(a, v.row, work.used_rows);
+    if (!slot.used) return;
+    const float weight = a.doweight ? global(a.sorted_weights)[v.row] : 1.0f;
+    finish_columns<Which>(a, v.gate, v.up, slot, weight, work.expert, v.column);
+  });
+}
+
+// Part group_z() of ksplit parts: sums to the workspace, activation left to `finish_split`.
+template <class Operands> AITER_MOE_DEVICE void stage1_part(const StageArgs& a) {
+  Accumulators<Operands> sums;
+  Work work;
+  if (!stage1_sums(a, group_z(), a.ksplit, sums, work)) return;
+  each_gate_up<Operands>(a, work, sums, [&](GateUp v) {
+    if (!sorted_slot(a, v.row, work.used_rows).used) return;
+    float* to = a.workspace + partial_offset(a, group_z(), v.row) + v.column;
+    store_f32x4(to, v.gate);
+    store_f32x4(to + a.n, v.up);
+  });
+}
+
+}  // namespace aiter_moe::hip
