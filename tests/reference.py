@@ -1,8 +1,10 @@
+# SPDX-License-Identifier: MIT
 """float64 reference of the two-stage MoE over quantised operands, and random problems for it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 
@@ -88,6 +90,46 @@ def random_problem(
     )
 
 
+def dense_moe(
+    x: torch.Tensor,
+    w1,
+    w2,
+    topk_ids: torch.Tensor,
+    topk_weights: torch.Tensor,
+    act,
+    *,
+    bias1: torch.Tensor | None = None,
+    bias2: torch.Tensor | None = None,
+    doweight_stage1: bool = False,
+    between=lambda a2: a2,
+    local: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Return float64 [T, H] of a MoE over float64 rows `x`.
+
+    `w1(e)` and `w2(e)` give expert e's dense float64 matrix; `act` maps stage 1's row to the
+    intermediate; `between` is what happens to it before stage 2 (rounding, quantisation);
+    `local` (bool [E_global]) maps global ids to the experts held here.
+    """
+    tokens, topk = topk_ids.shape
+    out = torch.zeros(tokens, w2(0).shape[0], dtype=torch.float64)
+    rank = torch.cumsum(local.long(), 0) - 1 if local is not None else None
+    for t in range(tokens):
+        for s in range(topk):
+            e = int(topk_ids[t, s])
+            if local is not None:
+                if not local[e]:
+                    continue
+                e = int(rank[e])
+            weight = float(topk_weights[t, s])
+            z = w1(e) @ x[t]
+            z = z * weight if doweight_stage1 else z
+            z = z + bias1[e].double() if bias1 is not None else z
+            y = w2(e) @ between(act(z))
+            y = y + bias2[e].double() if bias2 is not None else y
+            out[t] += y if doweight_stage1 else y * weight
+    return out
+
+
 def _rows(x: torch.Tensor, quantise: bool) -> torch.Tensor:
     return dequantise(*quantise_1x32(x)) if quantise else x.double()
 
@@ -102,29 +144,23 @@ def reference_moe(
     local: torch.Tensor | None = None,
     **constants: float,
 ) -> torch.Tensor:
-    """Return float64 [T, H]; `local` (bool [E_global]) maps global ids to the held experts."""
-    tokens, topk = p.topk_ids.shape
-    x = _rows(p.x, kind is Kind.A4W4)
-    out = torch.zeros(tokens, p.w2.shape[1], dtype=torch.float64)
-    rank = torch.cumsum(local.long(), 0) - 1 if local is not None else None
-    for t in range(tokens):
-        for s in range(topk):
-            e = int(p.topk_ids[t, s])
-            if local is not None:
-                if not local[e]:
-                    continue
-                e = int(rank[e])
-            weight = float(p.topk_weights[t, s])
-            z = dequantise(p.w1[e], p.s1[e]) @ x[t]
-            z = z * weight if doweight_stage1 else z
-            z = z + p.bias1[e].double() if p.bias1 is not None else z
-            gate, up = z.chunk(2)
-            a2 = activate(gate, up, activation, **constants).to(torch.bfloat16)
-            a2 = _rows(a2[None], kind is Kind.A4W4 and not skip_inter_quant)[0]
-            y = dequantise(p.w2[e], p.s2[e]) @ a2
-            y = y + p.bias2[e].double() if p.bias2 is not None else y
-            out[t] += y if doweight_stage1 else y * weight
-    return out
+    """Return float64 [T, H] over the quantised operands of `p`."""
+    requantise = kind is Kind.A4W4 and not skip_inter_quant
+    dense1 = cache(lambda e: dequantise(p.w1[e], p.s1[e]))
+    dense2 = cache(lambda e: dequantise(p.w2[e], p.s2[e]))
+    return dense_moe(
+        _rows(p.x, kind is Kind.A4W4),
+        dense1,
+        dense2,
+        p.topk_ids,
+        p.topk_weights,
+        lambda z: activate(*z.chunk(2), activation, **constants),
+        bias1=p.bias1,
+        bias2=p.bias2,
+        doweight_stage1=doweight_stage1,
+        between=lambda a2: _rows(a2[None].to(torch.bfloat16), requantise)[0],
+        local=local,
+    )
 
 
 def relative_l2(got: torch.Tensor, want: torch.Tensor) -> float:
