@@ -8,6 +8,7 @@ No other module of the package touches ``os.environ`` (a lint rule holds that).
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from aiter_moe.errors import ConfigError
@@ -95,3 +96,8 @@ TABLE: tuple[Variable, ...] = (
     AITER_BYPASS_TUNE_CONFIG, AITER_USE_NT, SWIGLU_BF16_BOUND, BF16_FP8_BOUND, SITUV2_A4W4,
     CU_NUM, HIPCC, ROCM_PATH, HOST_CXX, PREBUILD_KERNELS,
 )  # fmt: skip
+
+
+def child_environment(changes: Mapping[Variable, str]) -> dict[str, str]:
+    """Return this process's environment with some variables of the table changed."""
+    return {**os.environ, **{variable.name: text for variable, text in changes.items()}}

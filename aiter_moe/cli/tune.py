@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: MIT
+"""``aiter-moe tune``: from an untuned CSV to a tuned one, and a run that uses it.
+
+Options, progress and printing; the sweep is `aiter_moe.tuning.tune`.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from aiter_moe import env
+from aiter_moe.errors import ArgumentError, UnsupportedProblemError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from aiter_moe.targets.base import DeviceFacts
+    from aiter_moe.tuning.measurer import Measurer
+    from aiter_moe.tuning.report import Table
+    from aiter_moe.tuning.tune import Job, Summary, Watcher
+
+INTERRUPTED = 130
+
+
+class _Lines:
+    """Progress for logs and pipes: lines that stay, and a step's end."""
+
+    def say(self, text: str) -> None:
+        print(text, flush=True)
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        if done == total:
+            print(f"{what}: {done} of {total}", flush=True)
+
+
+class _Status:
+    """Progress on a terminal: one line that is overwritten."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._status = console.status("starting")
+        self._status.start()
+
+    def say(self, text: str) -> None:
+        self._console.print(text, highlight=False, markup=False)
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        self._status.update(f"{what}: {done} of {total}")
+
+    def stop(self) -> None:
+        self._status.stop()
+
+
+@contextmanager
+def _watcher(console: Console) -> Iterator[Watcher]:
+    if not console.is_terminal:
+        yield _Lines()
+        return
+    status = _Status(console)
+    try:
+        yield status
+    finally:
+        status.stop()
+
+
+def _show(console: Console, title: str, table: Table) -> None:
+    from aiter_moe.tuning.report import plain
+
+    if not console.is_terminal:
+        print(f"\n{title}\n{plain(table)}")
+        return
+    import rich.table
+
+    shown = rich.table.Table(title=title, title_justify="left")
+    for name in table.header:
+        shown.add_column(name, justify="right")
+    for line in table.lines:
+        shown.add_row(*line)
+    console.print(shown)
+
+
+def _facts(target: str, threads: int) -> DeviceFacts:
+    """Return the device to tune on.
+
+    Raises
+    ------
+    UnsupportedProblemError
+        If kernels of the target cannot run here.
+    """
+    if target != "cpu":
+        raise UnsupportedProblemError(
+            f"cannot tune for {target} here: timing needs a {target} device, and this version has "
+            "a launcher for the CPU only. `aiter-moe build --target "
+            f"{target}` compiles and inspects its kernels without a device; `--target cpu` tunes "
+            "the CPU kernels"
+        )
+    from aiter_moe.targets.registry import running_target
+
+    facts = running_target(target).facts
+    return replace(facts, cu_num=threads) if threads else facts
+
+
+def _shape_file(untuned: Path | None, shapes: str | None) -> Path:
+    from aiter_moe.tuning.shapes import packaged
+
+    if (untuned is None) == (shapes is None):
+        raise ArgumentError(
+            "give either -i with an untuned CSV or --shapes with the name of a packaged one, "
+            "e.g. --shapes gptoss-20b-quick"
+        )
+    return untuned if untuned is not None else packaged(shapes or "")
+
+
+def _measurer(job: Job, scratch: Path) -> Measurer:
+    from aiter_moe.tuning.child import Child
+    from aiter_moe.tuning.measurer import Measurer
+
+    environment = env.child_environment(
+        {
+            env.TARGET: job.facts.gfx,
+            env.CONFIG: str(job.output.resolve()),
+            env.AITER_CONFIG_FMOE: "",
+            env.THREADS: str(job.facts.cu_num),
+        }
+    )
+    command = [sys.executable, "-m", "aiter_moe.tuning.worker", job.facts.gfx]
+    return Measurer(lambda: Child(command, environment), scratch, job.seed)
+
+
+def _print_result(console: Console, job: Job, summary: Summary) -> None:
+    from aiter_moe.tuning.report import confirmed_table, kernel_lines, tuned_table
+    from aiter_moe.tuning.tune import report_rows
+
+    rows = report_rows(job)
+    if rows:
+        _show(console, "Tuned (us: medians; err: relative L2 against float64)", tuned_table(rows))
+        print("\nKernels\n" + "\n".join(f"  {line}" for line in kernel_lines(rows)))
+        print(f"\nwritten: {job.output}\nuse it:  export {env.CONFIG.name}={job.output.resolve()}")
+    if summary.confirmed:
+        title = "fused_moe with this file (error of the whole layer against float64)"
+        _show(console, title, confirmed_table(summary.confirmed))
+    for problem, loss in summary.lost:
+        print(f"fused_moe, {problem.kind} tokens {problem.token}: {loss}")
+    for problem, reason in summary.failed.items():
+        print(f"no row for {problem.kind} tokens {problem.token}: {reason}")
+
+
+def tune(
+    untuned: Annotated[
+        Path | None, typer.Option("-i", "--untuned", help="Untuned CSV in aiter's schema.")
+    ] = None,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Tuned CSV; rows of other problems stay.")
+    ] = Path("tuned.csv"),
+    target: Annotated[str, typer.Option(help="cpu (gfx950 needs the device).")] = "cpu",
+    shapes: Annotated[
+        str | None, typer.Option(help="Packaged untuned CSV, e.g. gptoss-20b-quick.")
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=3, help="Timed samples per candidate.")] = 9,
+    budget: Annotated[
+        float, typer.Option(help="Seconds of timing per problem before repeats are cut short.")
+    ] = 20.0,
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: as fused_moe uses.")] = 0,
+    again: Annotated[
+        bool, typer.Option("--all", help="Tune problems again that the output has.")
+    ] = False,
+    all_isa: Annotated[
+        bool, typer.Option("--all-isa", help="Time portable kernels beside AVX-512 ones.")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the random operands.")] = 0,
+) -> None:
+    """Compile, check and time every legal kernel of a list of problems; write the best to a CSV."""
+    from rich.console import Console
+
+    from aiter_moe.tuning.protocol import Protocol
+    from aiter_moe.tuning.tune import Job, Tuner, problems_of
+
+    facts = _facts(target, threads)
+    problems = problems_of(_shape_file(untuned, shapes))
+    plan = Protocol(rounds=repeats, budget_s=budget)
+    job = Job(problems, output, facts, again, all_isa, seed, plan)
+    console = Console()
+    begin = time.monotonic()
+    interrupted = False
+    with tempfile.TemporaryDirectory(prefix="aiter_moe-tune-") as scratch:
+        measurer = _measurer(job, Path(scratch))
+        tuner = None
+        try:
+            with _watcher(console) as watcher:
+                tuner = Tuner(job, measurer, watcher)
+                tuner.run()
+        except KeyboardInterrupt:
+            interrupted = True
+        finally:
+            measurer.close()
+    summary = tuner.summary if tuner is not None else None
+    if summary is not None:
+        _print_result(console, job, summary)
+    print(f"\n{time.monotonic() - begin:.0f} s in all")
+    if interrupted:
+        print("interrupted; the same command goes on where it stopped")
+        raise typer.Exit(INTERRUPTED)
+    if summary is not None and (summary.failed or summary.lost):
+        raise typer.Exit(1)

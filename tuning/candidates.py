@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: MIT
+"""Every legal (instance, block_m, ksplit) of both stages of a problem: what a sweep tries.
+
+Legality is the catalogue's constraints and `legal_ksplit`, the same data the dispatcher reads;
+nothing is added here but the order and the choice of instruction sets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from aiter_moe.codegen.catalogue import candidates as instances_for
+from aiter_moe.codegen.constraints import legal_ksplit
+from aiter_moe.codegen.instance import Instance
+from aiter_moe.enums import Kind
+from aiter_moe.problem import Problem
+from aiter_moe.targets.base import DeviceFacts
+from aiter_moe.verdict import KSPLITS
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One way to run one stage.
+
+    Attributes
+    ----------
+    instance : Instance
+        The kernel; its block_m is the sort block.
+    ksplit : int
+        Parts of stage 1's reduction: 0 for a4w4 by rule, 1 unsplit, more for a split-k kernel.
+        0 in stage 2.
+    """
+
+    instance: Instance
+    ksplit: int = 0
+
+    @property
+    def stage(self) -> int:
+        """1 or 2."""
+        return self.instance.stage
+
+    @property
+    def block_m(self) -> int:
+        """Sorted rows per block, which both stages of a plan share."""
+        return self.instance.block_m
+
+    def __str__(self) -> str:
+        split = f" ksplit {self.ksplit}" if self.ksplit > 1 else ""
+        return f"{self.instance.name}{split}"
+
+
+def _splits(problem: Problem, instance: Instance) -> tuple[int, ...]:
+    if instance.stage == 2:
+        return (0,)
+    if not instance.split_k:
+        return (0,) if problem.kind is Kind.A4W4 else (1,)
+    return tuple(k for k in KSPLITS if k > 1 and legal_ksplit(problem, k) is None)
+
+
+def _family(instance: Instance) -> tuple[object, ...]:
+    return (
+        instance.kind,
+        instance.stage,
+        instance.block_m,
+        instance.activation,
+        instance.split_k,
+    )
+
+
+def best_features(instances: Iterable[Instance]) -> list[Instance]:
+    """Drop instances for which one of the same family asks for strictly more CPU features.
+
+    A portable kernel is not worth timing where an AVX-512 one of the same kind, stage, block_m,
+    activation and split runs.
+    """
+    found = list(instances)
+    return [
+        i
+        for i in found
+        if not any(_family(i) == _family(o) and i.tile.requires < o.tile.requires for o in found)
+    ]
+
+
+def candidates(problem: Problem, facts: DeviceFacts, all_isa: bool = False) -> list[Candidate]:
+    """Return what a sweep of `problem` tries, stage 1 before stage 2, in a fixed order.
+
+    Parameters
+    ----------
+    problem : Problem
+        What is to be computed. The second stage of an a4w4 problem has two ways in: requantise
+        (a4w4 kernels) and skip it (a16w4 kernels, ``skip_inter_quant``); both are listed.
+    facts : DeviceFacts
+        The device; its features limit the instances.
+    all_isa : bool
+        Keep instances of lesser instruction sets, see `best_features`.
+
+    Returns
+    -------
+    list of Candidate
+        Sorted by stage, operand kind of the problem first, block_m, ksplit and name.
+    """
+    found: list[Candidate] = []
+    for stage in (1, 2):
+        instances = instances_for(problem, facts.gfx, stage, facts.features)
+        kept = instances if all_isa else best_features(instances)
+        found += [Candidate(i, k) for i in kept for k in _splits(problem, i)]
+    return sorted(
+        found,
+        key=lambda c: (
+            c.stage,
+            c.instance.kind is not problem.kind,
+            c.block_m,
+            c.ksplit,
+            c.instance.name,
+        ),
+    )

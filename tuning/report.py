@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: MIT
+"""The table of tuned rows: what was chosen, how fast, how exact, how much faster than untuned.
+
+Reads rows as the CSV holds them, so a resumed run prints the same table. No terminal here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from aiter_moe.codegen.catalogue import by_name
+from aiter_moe.configs.table import Row
+from aiter_moe.enums import Kind
+from aiter_moe.tuning.figures import UNTUNED_US
+from aiter_moe.tuning.measurer import Confirmed
+
+MISSING = "-"
+HEADER = (
+    "problem", "kind", "tokens", "block_m", "ksplit", "stage 2 reads", "us1", "us2", "us",
+    "err1", "err2", "untuned us", "speed-up", "GB/s", "TFLOPS",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A header and lines of text cells."""
+
+    header: tuple[str, ...]
+    lines: tuple[tuple[str, ...], ...]
+
+
+def _number(value: float | None, digits: int = 1) -> str:
+    return MISSING if value is None else f"{value:.{digits}f}"
+
+
+def _percent(value: float | None) -> str:
+    return MISSING if value is None else f"{100 * value:.3f}%"
+
+
+def _operand(row: Row) -> str:
+    """Return what stage 2 reads, as the instance says; a kernel unknown here is not guessed."""
+    instance = by_name(row.key.gfx).get(row.kernel2)
+    if instance is None:
+        return MISSING
+    return "fp4" if instance.kind is Kind.A4W4 else "bf16"
+
+
+def untuned_us(row: Row) -> float | None:
+    """Return the microseconds of the untuned default that stood beside this row, if recorded."""
+    text = dict(row.extra).get(UNTUNED_US, "")
+    return float(text) if text else None
+
+
+def speed_up(row: Row) -> float | None:
+    """Return how many times faster than the untuned default the row is."""
+    before = untuned_us(row)
+    return before / row.us if before and row.us else None
+
+
+def _shape(row: Row) -> str:
+    key = row.key
+    return f"E{key.expert} top{key.topk} {key.model_dim}x{key.inter_dim} {key.act_type.name}"
+
+
+def _line(row: Row) -> tuple[str, ...]:
+    faster = speed_up(row)
+    return (
+        _shape(row),
+        str(row.key.problem().kind),
+        str(row.key.token),
+        str(row.block_m),
+        str(row.ksplit),
+        _operand(row),
+        _number(row.us1),
+        _number(row.us2),
+        _number(row.us),
+        _percent(row.err1),
+        _percent(row.err2),
+        _number(untuned_us(row)),
+        MISSING if faster is None else f"{faster:.2f}x",
+        _number(row.bw),
+        _number(row.tflops, 3),
+    )
+
+
+def tuned_table(rows: Sequence[Row]) -> Table:
+    """Return the table of tuned rows; us are medians, err is relative L2 against float64."""
+    return Table(HEADER, tuple(_line(row) for row in rows))
+
+
+def confirmed_table(confirmed: Sequence[Confirmed]) -> Table:
+    """Return the table of ``fused_moe`` runs with the tuned file."""
+    header = ("kind", "tokens", "row used", "error", "us per call")
+    lines = tuple(
+        (
+            str(c.problem.kind),
+            str(c.problem.token),
+            c.source,
+            _percent(c.error),
+            _number(c.microseconds),
+        )
+        for c in confirmed
+    )
+    return Table(header, lines)
+
+
+def kernel_lines(rows: Sequence[Row]) -> list[str]:
+    """Return one line per row that names both kernels."""
+    return [
+        f"{row.key.problem().kind} tokens {row.key.token}: {row.kernel1} + {row.kernel2}"
+        for row in rows
+    ]
+
+
+def plain(table: Table) -> str:
+    """Return a table as aligned lines, for logs and pipes."""
+    columns = list(zip(table.header, *table.lines, strict=True))
+    widths = [max(len(cell) for cell in column) for column in columns]
+    lines = [table.header, *table.lines]
+    return "\n".join(
+        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
