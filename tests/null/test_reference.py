@@ -29,7 +29,8 @@ def test_activations_are_aiters(key, activation, constants):
         torch.from_numpy(data[k].view(np.float32)).double() for k in ("gate_f32", "up_f32", key)
     )
     got = activate(gate, up, activation, **constants)
-    torch.testing.assert_close(got, want, rtol=2e-6, atol=1e-30)
+    # aiter computes 1 + erf in f32, which cancels for negative gates
+    torch.testing.assert_close(got, want, rtol=2e-6, atol=5e-6)
 
 
 @pytest.mark.parametrize(
