@@ -18,8 +18,10 @@ from aiter_moe.layouts.aiter_weights import (
     unshuffle_weight_a16w4,
 )
 from aiter_moe.layouts.layout import Layout, padded
+from aiter_moe.layouts.packed import PackedWeight
 from aiter_moe.layouts.quantise import per_1x32_f4_quant
 from aiter_moe.layouts.rows import GateUpRows
+from aiter_moe.layouts.safetensors_file import load_packed, save_packed
 from aiter_moe.layouts.scales import R16_S, S, ScaleLayout
 from aiter_moe.layouts.weights import R16_W, W, WeightLayout
 
@@ -28,6 +30,7 @@ __all__ = [
     "R16_W",
     "GateUpRows",
     "Layout",
+    "PackedWeight",
     "S",
     "ScaleLayout",
     "W",
@@ -35,8 +38,10 @@ __all__ = [
     "e8m0_shuffle",
     "e8m0_unshuffle",
     "interleave_gate_up_rows",
+    "load_packed",
     "padded",
     "per_1x32_f4_quant",
+    "save_packed",
     "separate_gate_up_rows",
     "shuffle_scale",
     "shuffle_scale_a16w4",

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: MIT
+"""What a `PackedWeight` knows beside its bytes, and the check that bytes can be what it says.
+
+The tensor itself is `aiter_moe.layouts.packed`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from aiter_moe.errors import ArgumentError, LayoutError
+from aiter_moe.formats import BLOCK
+from aiter_moe.layouts.layout import Layout, padded
+from aiter_moe.layouts.scales import COL_TILE, ROW_TILE
+from aiter_moe.layouts.weights import COLS_MULTIPLE
+
+
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """Layout and logical size of one expert: `rows` (N) by `cols` (K) elements."""
+
+    layout: Layout
+    rows: int
+    cols: int
+
+
+def stacked_scales(codes: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
+    """Return row-major scales as a matrix [E * N, K/32].
+
+    Raises
+    ------
+    ArgumentError
+        They do not belong to `codes` [E, N, K/2].
+    """
+    if codes.dim() != 3 or codes.shape[2] % (BLOCK // 2):
+        raise ArgumentError(
+            f"codes must be [experts, rows, K/2] with K % {BLOCK} == 0, found {tuple(codes.shape)}"
+        )
+    experts, rows, groups = codes.shape[0], codes.shape[1], codes.shape[2] * 2 // BLOCK
+    if tuple(scales.shape) not in {(experts, rows, groups), (experts * rows, groups)}:
+        raise ArgumentError(
+            f"codes {tuple(codes.shape)} need scales [{experts}, {rows}, {groups}] or "
+            f"[{experts * rows}, {groups}], found {tuple(scales.shape)}"
+        )
+    return scales.reshape(experts * rows, groups)
+
+
+def check_packing(codes: torch.Tensor, scales: torch.Tensor, packing: Packing) -> None:
+    """Refuse tensors whose dtype, shape or strides `packing` does not explain.
+
+    Raises
+    ------
+    LayoutError
+        Named with what was wanted and found.
+    """
+    layout, rows, cols = packing.layout, packing.rows, packing.cols
+    if codes.dtype != torch.uint8 or codes.dim() != 3 or not codes.is_contiguous():
+        raise LayoutError(f"codes must be contiguous uint8 [E, N, K/2], found {_describe(codes)}")
+    if scales.dtype != torch.uint8 or scales.dim() != 2 or not scales.is_contiguous():
+        raise LayoutError(f"scales must be a contiguous uint8 matrix, found {_describe(scales)}")
+    if codes.device != scales.device:
+        raise LayoutError(f"codes are on {codes.device}, scales on {scales.device}")
+    plain = layout is Layout.PLAIN
+    physical = cols if plain else padded(cols, COLS_MULTIPLE)
+    groups = physical // BLOCK if plain else padded(physical // BLOCK, COL_TILE)
+    if not plain and rows % ROW_TILE:
+        raise LayoutError(f"{layout} needs N % {ROW_TILE} == 0, found N = {rows}; pad the rows")
+    if cols % BLOCK or tuple(codes.shape[1:]) != (rows, physical // 2):
+        raise LayoutError(
+            f"{layout} of {rows} x {cols} elements has codes [E, {rows}, {physical // 2}] (K a "
+            f"multiple of {BLOCK}, padded to {COLS_MULTIPLE} when shuffled), found "
+            f"{_describe(codes)}"
+        )
+    if scales.shape[0] < codes.shape[0] * rows or scales.shape[1] != groups:
+        raise LayoutError(
+            f"{layout} of {codes.shape[0]} x {rows} x {cols} elements has scales "
+            f"[{codes.shape[0] * rows}, {groups}], found {_describe(scales)}"
+        )
+
+
+def _describe(x: torch.Tensor) -> str:
+    return f"{x.dtype} {tuple(x.shape)} with strides {x.stride()}"
