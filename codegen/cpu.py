@@ -96,7 +96,7 @@ def _tiles(stage: int) -> Iterator[CpuTile]:
 
 def cpu_instances() -> Iterator[Instance]:
     """Yield every CPU instance: kinds x stages x block_m x activations x tiles, in fixed order."""
-    for kind in (Kind.A16W4,):
+    for kind in Kind:
         for block_m in BLOCK_M:
             for tile in _tiles(1):
                 for activation in ACTIVATIONS:

@@ -75,4 +75,61 @@ struct A16W4 {
   }
 };
 
+// x * w * 2^(exponent) for exponents of two added scale bytes less 256, in two factors that are
+// normal numbers, so that neither over- nor underflows before the product does.
+inline float scale_by(float value, int exponent) {
+  const int bounded = exponent > -252 ? exponent : -252;
+  const int half = bounded >> 1;
+  const float first = __builtin_bit_cast(float, (half + 127) << 23);
+  const float second = __builtin_bit_cast(float, (bounded - half + 127) << 23);
+  return value * first * second;
+}
+
+// fp4 activations x MXFP4 weights: products of doubled values are exact in f32.
+template <int Ahead>
+struct A4W4 {
+  static constexpr int kRows = 16;
+  static constexpr int kRowWords = kBlock + 1;
+  static constexpr int kActivationBits = 4;
+
+  static long words(int rows, int blocks) { return long{kRowWords} * rows * blocks; }
+
+  // Per block: doubled values as f32 [row][32], then the scale byte of every row.
+  static void pack(const RowSource* rows, int count, int blocks, uint32_t* to) {
+    for (int block = 0; block < blocks; ++block, to += count * kRowWords) {
+      for (int m = 0; m < count; ++m) {
+        const uint8_t* const codes =
+            static_cast<const uint8_t*>(rows[m].values) + block * (kBlock / 2);
+        for (int byte = 0; byte < kBlock / 2; ++byte) {
+          uint32_t* const pair = to + m * kBlock + 2 * byte;
+          pair[0] = __builtin_bit_cast(uint32_t, doubled_fp4(codes[byte] & 15));
+          pair[1] = __builtin_bit_cast(uint32_t, doubled_fp4(codes[byte] >> 4));
+        }
+        to[count * kBlock + m] = rows[m].scales[block];
+      }
+    }
+  }
+
+  static void multiply(const WeightTile& tile, const uint8_t*, BlockRange range, const uint32_t* x,
+                       int count, float* out) {
+    for (int i = 0; i < count * kLanes; ++i) out[i] = 0.0f;
+    for (int block = range.begin; block < range.end; ++block, x += count * kRowWords) {
+      float w[kBlock][kLanes];
+      uint8_t bytes[kLanes];
+      decode(tile.codes + static_cast<long>(block) * kTileBytes, w);
+      load_scale_bytes(tile, block, bytes);
+      for (int m = 0; m < count; ++m) {
+        const int x_byte = static_cast<int>(x[count * kBlock + m]);
+        float sum[kLanes];
+        dot(reinterpret_cast<const float*>(x) + m * kBlock, w, sum);
+        for (int c = 0; c < kLanes; ++c) {
+          const bool nan = x_byte == kNanScale || bytes[c] == kNanScale;
+          const float product = scale_by(sum[c], bytes[c] + x_byte - 256);
+          out[m * kLanes + c] += nan ? __builtin_nanf("") : product;
+        }
+      }
+    }
+  }
+};
+
 }  // namespace aiter_moe::cpu::portable
