@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: MIT
+"""``aiter-moe build``: compile a target's catalogue, and say what each kernel takes.
+
+Prints what `codegen.build` reports; which instances exist is `codegen.catalogue`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from aiter_moe.enums import Kind
+from aiter_moe.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from aiter_moe.codegen.cache import ArtifactCache
+    from aiter_moe.codegen.instance import Instance
+    from aiter_moe.codegen.unit import BuildReport, BuildUnit
+
+# Columns of a GPU kernel: heading, and its field in a manifest's resources.
+GPU_COLUMNS = (
+    ("vgpr", "vgprs"), ("agpr", "agprs"), ("sgpr", "sgprs"), ("lds", "lds_bytes"),
+    ("scratch", "scratch_bytes"), ("spills", "spills"), ("waves/simd", "waves_per_simd"),
+)  # fmt: skip
+INTERRUPTED = 130
+
+
+def build(  # noqa: PLR0913, PLR0917  # every parameter is an option
+    target: Annotated[str, typer.Option(help="cpu or gfx950.")] = "gfx950",
+    plan: Annotated[
+        bool, typer.Option("--plan", help="List key, state and name; compile nothing.")
+    ] = False,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Compilers at a time (default: one per CPU).")
+    ] = None,
+    kind: Annotated[Kind | None, typer.Option(help="Only kernels of this kind.")] = None,
+    stage: Annotated[int | None, typer.Option(min=1, max=2, help="Only this stage.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Only names that contain this, or match it (with * or ?).")
+    ] = None,
+    cache_dir: Annotated[
+        Path | None, typer.Option(help="Keep the kernels here, not in the cache folder.")
+    ] = None,
+    all_isa: Annotated[
+        bool, typer.Option("--all-isa", help="cpu: also kernels this CPU cannot run.")
+    ] = False,
+) -> None:
+    """Compile the kernels of a target and print what each takes; exit 1 on a failure or spill."""
+    from aiter_moe.codegen.render import render, runtime_unit
+
+    features = _features(target)
+    instances = select(target, kind, stage, name, None if all_isa else features)
+    units = [render(instance) for instance in instances]
+    if target == "cpu":
+        units.insert(0, runtime_unit(features))
+    cache = _cache(cache_dir)
+    if plan:
+        _print_plan(units, cache)
+        return
+    if not _build_all(units, jobs, cache):
+        raise typer.Exit(1)
+
+
+def select(
+    target: str,
+    kind: Kind | None = None,
+    stage: int | None = None,
+    name: str | None = None,
+    features: frozenset[str] | None = None,
+) -> list[Instance]:
+    """Return the instances of a target's catalogue that the filters leave, in its order.
+
+    Parameters
+    ----------
+    features : frozenset of str, optional
+        Features of the machine; instances that need others are left out. None keeps all.
+
+    Raises
+    ------
+    ArgumentError
+        If nothing is left.
+    """
+    from aiter_moe.codegen.catalogue import catalogue
+
+    pattern = name if name is None or set(name) & set("*?[") else f"*{name}*"
+    chosen = [
+        instance
+        for instance in catalogue(target)
+        if (kind is None or instance.kind is kind)
+        and (stage is None or instance.stage == stage)
+        and (pattern is None or fnmatch.fnmatchcase(instance.name, pattern))
+        and (features is None or instance.tile.requires <= features)
+    ]
+    if not chosen:
+        raise ArgumentError(
+            f"no kernel of {target} matches (kind {kind or 'any'}, stage {stage or 'any'}, name "
+            f"{name or 'any'}); aiter-moe build --target {target} --plan lists what there is"
+        )
+    return chosen
+
+
+def _features(target: str) -> frozenset[str]:
+    """Return the instruction-set features of this machine, for the CPU target alone."""
+    if target != "cpu":
+        return frozenset()
+    from aiter_moe.targets.registry import running_target
+
+    return running_target("cpu").facts.features
+
+
+def _cache(cache_dir: Path | None) -> ArtifactCache:
+    from aiter_moe.codegen.cache import ArtifactCache, default_cache
+
+    if cache_dir is None:
+        return default_cache()
+    return ArtifactCache(cache_dir.expanduser().absolute(), origin="--cache-dir")
+
+
+def _print_plan(units: Sequence[BuildUnit], cache: ArtifactCache) -> None:
+    from aiter_moe.codegen.build import is_cached
+
+    states = [is_cached(unit, cache) for unit in units]
+    for unit, (key, cached) in zip(units, states, strict=True):
+        print(f"{key[:16]}  {'cached  ' if cached else 'to build'}  {unit.name}")
+    missing = sum(not cached for _, cached in states)
+    print(f"{len(units)} kernels: {missing} to build, {len(units) - missing} cached")
+
+
+def _build_all(units: Sequence[BuildUnit], jobs: int | None, cache: ArtifactCache) -> bool:
+    """Build and print every unit; return whether all compiled without spilling."""
+    from aiter_moe.codegen.build import build_many
+
+    start = time.perf_counter()
+    reports: list[BuildReport] = []
+    print(_heading(units[0].target))
+    try:
+        with (
+            contextlib.closing(build_many(units, jobs, cache)) as running,
+            _shown_progress(len(units)) as show,
+        ):
+            for report in running:
+                reports.append(report)
+                show(_line(report))
+    except KeyboardInterrupt:
+        print(f"interrupted; the {len(reports)} kernels listed above stay in the cache")
+        raise typer.Exit(INTERRUPTED) from None
+    return _summary(reports, time.perf_counter() - start, cache)
+
+
+@contextlib.contextmanager
+def _shown_progress(total: int) -> Iterator[Callable[[str], None]]:
+    """Yield a function that prints a finished line, above a progress bar on a terminal."""
+    if not sys.stdout.isatty():
+        yield lambda line: print(line, flush=True)
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
+
+    with Progress(BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), transient=True) as bar:
+        task = bar.add_task("", total=total)
+
+        def show(line: str) -> None:
+            bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            bar.advance(task)
+
+        yield show
+
+
+def _heading(target: str) -> str:
+    names = ["bytes"] if target == "cpu" else [heading for heading, _ in GPU_COLUMNS]
+    return " ".join([f"{'seconds':>8}", *(f"{n:>{_width(n)}}" for n in names), " name"])
+
+
+def _line(report: BuildReport) -> str:
+    """Return the printed line of a finished unit."""
+    if report.artifact is None:
+        return f"{'FAILED':>8}  {report.unit.name}"
+    manifest = report.artifact.manifest
+    seconds = "cached" if report.cached else f"{report.seconds:.2f}"
+    if report.unit.target == "cpu":
+        cells = [f"{manifest['bytes']:>{_width('bytes')}}"]
+    else:
+        figures = combined(manifest["resources"]["kernels"])
+        cells = [f"{figures[field]:>{_width(heading)}}" for heading, field in GPU_COLUMNS]
+    return " ".join([f"{seconds:>8}", *cells, f" {report.unit.name}"])
+
+
+def _width(heading: str) -> int:
+    return max(6, len(heading))
+
+
+def combined(kernels: Sequence[dict[str, Any]]) -> dict[str, int]:
+    """Return the figures of one artifact's kernels as one: the worst of each, spills summed."""
+    figures = {
+        field: max(int(kernel[field]) for kernel in kernels)
+        for _, field in GPU_COLUMNS
+        if field not in ("spills", "waves_per_simd")
+    }
+    figures["spills"] = sum(int(k["vgpr_spills"]) + int(k["sgpr_spills"]) for k in kernels)
+    figures["waves_per_simd"] = min(int(k["waves_per_simd"]) for k in kernels)
+    return figures
+
+
+def _spills(report: BuildReport) -> bool:
+    if report.artifact is None or report.unit.target == "cpu":
+        return False
+    return combined(report.artifact.manifest["resources"]["kernels"])["spills"] > 0
+
+
+def _summary(reports: Sequence[BuildReport], seconds: float, cache: ArtifactCache) -> bool:
+    """Print totals and errors; return whether all is well."""
+    failed = [report for report in reports if report.error is not None]
+    spilling = [report for report in reports if _spills(report)]
+    for report in failed:
+        print(f"\n{report.error}", file=sys.stderr)
+    for report in spilling:
+        print(f"\n{report.unit.name} spills registers", file=sys.stderr)
+    made = [r for r in reports if r.artifact is not None]
+    cached = sum(r.cached for r in made)
+    compilers = sorted({str(r.artifact.manifest["compiler"]) for r in made if r.artifact})
+    print(
+        f"{len(reports)} kernels in {seconds:.1f} s: {len(made) - cached} compiled, {cached} "
+        f"cached, {len(failed)} failed, {len(spilling)} with spills"
+    )
+    if compilers:
+        print(f"compiler: {'; '.join(compilers)}\ncache: {cache.write_root}")
+    return not failed and not spilling
