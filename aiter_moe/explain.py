@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: MIT
+"""Why these kernels: every row considered, every candidate, and what spoke against each.
+
+The same functions decide here and in a dispatch; nothing is chosen in this file.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aiter_moe.codegen.instance import Instance
+from aiter_moe.configs.lookup import find, stamps, table_of
+from aiter_moe.configs.table import ConfigTable, Key, Row
+from aiter_moe.dispatch import merged_overrides
+from aiter_moe.errors import UnsupportedProblemError
+from aiter_moe.plan import Plan, kernels_of, make_plan
+from aiter_moe.problem import Problem
+from aiter_moe.refusal import describe, grouped, verdicts
+from aiter_moe.targets.base import DeviceFacts
+from aiter_moe.verdict import Case, Kernels, Overrides, row_refusal
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A dispatch with everything that was weighed.
+
+    Attributes
+    ----------
+    problem : Problem
+        What was asked.
+    facts : DeviceFacts
+        The device.
+    plan : Plan or None
+        What was chosen; None where nothing runs the problem.
+    error : str
+        Why nothing does.
+    files : tuple of str
+        Tuned files searched, the first one wins.
+    rows : tuple of (where, verdict)
+        Rows of the problem's shape; the others are counted in `other_rows`.
+    other_rows : int
+        Rows of other shapes.
+    candidates : tuple of (instance, reason)
+        Every instance of the target; the reason is "" where it runs the problem.
+    """
+
+    problem: Problem
+    facts: DeviceFacts
+    plan: Plan | None
+    error: str
+    files: tuple[str, ...]
+    rows: tuple[tuple[str, str], ...]
+    other_rows: int
+    candidates: tuple[tuple[Instance, str], ...]
+
+    def choice(self) -> str:
+        """Return what was chosen and from where, or the error."""
+        if self.plan is None:
+            return self.error
+        plan = self.plan
+        lines = [
+            f"problem   {describe(self.problem)}, tier {self.problem.token}",
+            f"device    {self.facts.gfx}, {self.facts.cu_num} units",
+            f"stage 1   {plan.stage1.name}",
+            f"stage 2   {plan.stage2.name}",
+            f"block_m   {plan.block_m}",
+            f"ksplit    {plan.ksplit}",
+            f"source    {plan.source}",
+        ]
+        if plan.skip_inter_quant:
+            lines.append("between   bf16, not requantised (skip_inter_quant)")
+        return "\n".join(lines)
+
+    def details(self) -> str:
+        """Return reasons, rows and candidates, one line each or grouped by reason."""
+        lines = ["reasons:"]
+        lines += [f"  {reason}" for reason in (self.plan.reasons if self.plan else ())]
+        lines.append(f"files searched: {', '.join(self.files) or 'none'}")
+        lines.append(f"rows of this shape: {len(self.rows)} (and {self.other_rows} of others)")
+        lines += [f"  {where}: {verdict}" for where, verdict in self.rows]
+        for stage in (1, 2):
+            lines += self._stage_lines(stage)
+        return "\n".join(lines)
+
+    def _stage_lines(self, stage: int) -> list[str]:
+        found = [(i, reason) for i, reason in self.candidates if i.stage == stage]
+        running = [i.name for i, reason in found if not reason]
+        lines = [f"stage {stage}: {len(running)} of {len(found)} kernels run it"]
+        lines += [f"  {name}" for name in running]
+        return lines + [f"  not: {line}" for line in grouped({i.name: r for i, r in found})]
+
+
+def explain(
+    problem: Problem,
+    facts: DeviceFacts,
+    overrides: Overrides | None = None,
+    *,
+    config_file: str | None = None,
+    kernels: Kernels | None = None,
+) -> Explanation:
+    """Return how a problem is dispatched and why.
+
+    Parameters
+    ----------
+    problem : Problem
+        What is to be computed.
+    facts : DeviceFacts
+        The device.
+    overrides : Overrides or None
+        What the caller insists on; the environment is added, as in a dispatch.
+    config_file : str or None
+        Tuned CSV files to search first.
+    kernels : Kernels or None
+        Instances to choose from; None: the catalogue of the device.
+
+    Raises
+    ------
+    ConfigError
+        If a tuned file or a variable cannot be used.
+    UnsupportedProblemError
+        If the target has no kernels at all.
+    """
+    files = stamps(config_file)
+    table = table_of(files)
+    kernels = kernels or kernels_of(facts)
+    case = Case.of(problem, facts, kernels, merged_overrides(overrides or Overrides(), False))
+    plan, error = None, ""
+    try:
+        plan = make_plan(problem, facts, table, case.overrides, kernels)
+    except UnsupportedProblemError as refused:
+        error = str(refused)
+    key = Key.of(problem, facts)
+    rows = table.same_shape(key)
+    reasons = verdicts(case, kernels.instances)
+    return Explanation(
+        problem=problem,
+        facts=facts,
+        plan=plan,
+        error=error,
+        files=tuple(stamp.path for stamp in files),
+        rows=tuple((row.where, _row_verdict(row, key, case, table)) for row in rows),
+        other_rows=len(table.rows) - len(rows),
+        candidates=tuple((i, reasons[i.name]) for i in kernels.instances),
+    )
+
+
+def _row_verdict(row: Row, key: Key, case: Case, table: ConfigTable) -> str:
+    match = find(table, key, is_ep=case.overrides.is_ep)
+    if match is None or match.row is not row:
+        return "; ".join(key.differences(row.key)) or "an earlier row has this key"
+    if case.overrides.ignore_rows:
+        return "its key matches, but tuned rows are ignored"
+    refused = row_refusal(row, case)
+    if refused is None:
+        return "used" + (f" ({match.note})" if match.note else "")
+    return f"its key matches, but {refused.reason}" + (" (stale)" if refused.stale else "")

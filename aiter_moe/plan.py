@@ -1,0 +1,341 @@
+# SPDX-License-Identifier: MIT
+"""Why was this kernel chosen: a tuned row if it may be used, else the rules; always the same data.
+
+`make_plan` is pure: it reads nothing and announces nothing; what there is to say travels in the
+plan. Verdicts on rows are `aiter_moe.verdict`, refusals `aiter_moe.refusal`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from aiter_moe.codegen.catalogue import TARGETS, catalogue
+from aiter_moe.codegen.instance import Instance
+from aiter_moe.configs.lookup import find
+from aiter_moe.configs.table import ConfigTable, Key
+from aiter_moe.enums import Kind
+from aiter_moe.errors import UnsupportedProblemError
+from aiter_moe.heuristics import get_ksplit
+from aiter_moe.problem import Problem
+from aiter_moe.refusal import describe, refusal
+from aiter_moe.targets.base import DeviceFacts
+from aiter_moe.verdict import KSPLITS, Case, Kernels, Overrides, row_refusal, split_refusal
+
+A4W4_BLOCK_M = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something to say once per process: the key that makes it one thing, and the text."""
+
+    key: tuple[object, ...]
+    text: str
+    warning: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The kernels of one problem.
+
+    Attributes
+    ----------
+    problem : Problem
+        What was asked, with the sizes of the weight tensors.
+    stage1, stage2 : Instance
+        Chosen kernels, both of sort block `block_m`.
+    block_m, ksplit : int
+        Sort block; split of stage 1's reduction (0 for a4w4, at least 1 for a16w4).
+    skip_inter_quant : bool
+        a4w4 whose second stage reads the bf16 intermediate.
+    source : str
+        ``file:line`` of the tuned row, or ``rule: ...``.
+    reasons : tuple of str
+        How it came to this, in order.
+    notices : tuple of Notice
+        What the dispatcher announces once.
+    """
+
+    problem: Problem
+    stage1: Instance
+    stage2: Instance
+    block_m: int
+    ksplit: int
+    skip_inter_quant: bool
+    source: str
+    reasons: tuple[str, ...] = ()
+    notices: tuple[Notice, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What a row or a rule asks for, before the catalogue has its say."""
+
+    source: str
+    block_m: int
+    ksplit: int
+    kernel1: str = ""
+    kernel2: str = ""
+
+
+@dataclass(slots=True)
+class _Log:
+    """Collects reasons and notices while a plan is made."""
+
+    family: tuple[object, ...]
+    reasons: list[str]
+    notices: list[Notice]
+
+    def say(self, topic: str, text: str, *, warning: bool = True) -> None:
+        """Record `text` as a reason and to be announced once per shape family and topic."""
+        self.reasons.append(text)
+        self.notices.append(Notice((topic, *self.family), text, warning))
+
+
+def kernels_of(facts: DeviceFacts) -> Kernels:
+    """Return the catalogue of the device.
+
+    Raises
+    ------
+    UnsupportedProblemError
+        If the target has no kernels.
+    """
+    if facts.gfx not in TARGETS:
+        raise UnsupportedProblemError(
+            f"target {facts.gfx} has no kernels in this version; there are kernels for "
+            f"{', '.join(TARGETS)}; set AITER_MOE_TARGET to one of them"
+        )
+    return Kernels(facts.gfx, catalogue(facts.gfx))
+
+
+def make_plan(
+    problem: Problem,
+    facts: DeviceFacts,
+    table: ConfigTable,
+    overrides: Overrides | None = None,
+    kernels: Kernels | None = None,
+) -> Plan:
+    """Choose the two kernels of a problem.
+
+    Parameters
+    ----------
+    problem : Problem
+        What is to be computed.
+    facts : DeviceFacts
+        Identity and features of the device.
+    table : ConfigTable
+        Tuned rows.
+    overrides : Overrides or None
+        What the caller or the environment insists on.
+    kernels : Kernels or None
+        Instances to choose from; None: the catalogue of the device.
+
+    Returns
+    -------
+    Plan
+        Kernels that support the problem, never with a split for a4w4.
+
+    Raises
+    ------
+    UnsupportedProblemError
+        If no kernel supports the problem: a reason per rejected candidate, and the nearest
+        problem that is supported.
+    """
+    overrides = overrides or Overrides()
+    case = Case.of(problem, facts, kernels or kernels_of(facts), overrides)
+    log = _Log(_family(case), [], [])
+    wish = _row_wish(case, table, log) or _rule_wish(case, log)
+    if wish.block_m == 0:
+        wish = replace(wish, block_m=_default_block_m(problem))
+    if overrides.block_m is not None:
+        wish = replace(wish, block_m=overrides.block_m)
+        log.reasons.append(f"block_m {overrides.block_m} was asked for")
+    wish = replace(wish, ksplit=_split(case, wish, log))
+    chosen = next(_choices(case, wish), None)
+    if chosen is None:
+        raise refusal(case)
+    return _plan(case, wish, chosen, log)
+
+
+def _family(case: Case) -> tuple[object, ...]:
+    asked = case.asked
+    shape = (asked.model_dim, asked.inter_dim, asked.experts, asked.topk)
+    return (case.facts.gfx, *shape, asked.activation, asked.kind)
+
+
+def _row_wish(case: Case, table: ConfigTable, log: _Log) -> _Wish | None:
+    """Return what the tuned row asks for, or None with the reason logged."""
+    if case.overrides.ignore_rows:
+        log.reasons.append("tuned rows are ignored, as asked")
+        return None
+    key = Key.of(case.asked, case.facts)
+    match = find(table, key, is_ep=case.overrides.is_ep)
+    if match is None:
+        _log_miss(case, table.tiers(key), log)
+        return None
+    row = match.row
+    refused = row_refusal(row, case)
+    if refused is None:
+        log.reasons += [f"tuned row {row.where}", *filter(None, [match.note])]
+        return _Wish(row.where, row.block_m, row.ksplit, row.kernel1, row.kernel2)
+    if refused.stale:
+        file = row.file or "<tuned.csv>"
+        log.say(
+            f"stale row in {row.file}",
+            f"{row.where} is stale and not used: {refused.reason}; re-tune with "
+            f"`aiter-moe tune -i {file} -o {file} --target {case.facts.gfx}`",
+        )
+    else:
+        log.reasons.append(f"{row.where} not used: {refused.reason}")
+    return None
+
+
+def _log_miss(case: Case, tiers: tuple[int, ...], log: _Log) -> None:
+    tuned = f" (tuned tiers: {', '.join(map(str, tiers))})" if tiers else ""
+    gfx = case.facts.gfx
+    log.say(
+        "no row",
+        f"no tuned row for {describe(case.asked)} at tier {case.asked.token} on {gfx} with "
+        f"{case.facts.cu_num} units{tuned}; the default is used; tune with "
+        f"`aiter-moe tune -i <untuned.csv> -o <tuned.csv> --target {gfx}`",
+        warning=False,
+    )
+
+
+def _default_block_m(problem: Problem) -> int:
+    if problem.kind is Kind.A4W4:
+        return A4W4_BLOCK_M
+    return 16 if problem.token < 2048 else 32 if problem.token < 16384 else 64
+
+
+def _rule_wish(case: Case, log: _Log) -> _Wish:
+    """Return aiter's numbers for an untuned problem, a4w4 without a split."""
+    asked = case.asked
+    suggested = get_ksplit(
+        asked.token, asked.topk, asked.experts, asked.inter_dim, asked.model_dim,
+        case.facts.cu_num, forced=0,
+    )  # fmt: skip
+    block_m = _default_block_m(asked)
+    if asked.kind is Kind.A4W4:
+        if suggested:
+            log.reasons.append(f"aiter's heuristic says ksplit {suggested}; a4w4 takes no split")
+        return _Wish(f"rule: a4w4 takes block_m {block_m}", block_m, 0)
+    legal = (k for k in KSPLITS if k <= suggested and _no_split(case, k) is None)
+    ksplit = max(legal, default=1)
+    log.reasons.append(f"aiter's heuristic says ksplit {suggested}, the largest legal is {ksplit}")
+    return _Wish(f"rule: a16w4 at tier {asked.token}", block_m, ksplit)
+
+
+def _no_split(case: Case, ksplit: int) -> str | None:
+    """Return why no stage-1 kernel of any block runs an a16w4 case in `ksplit` parts, or None."""
+    if ksplit not in KSPLITS:
+        return f"kernels split by {', '.join(map(str, KSPLITS))}"
+    reason = "no kernel of stage 1 splits this problem"
+    for instance in case.kernels.instances:
+        runs = instance.stage == 1 and instance.split_k is (ksplit > 1)
+        if runs and case.refuses(instance) is None:
+            refused = split_refusal(case.work, instance, ksplit)
+            if refused is None:
+                return None
+            reason = refused
+    return reason
+
+
+def _split(case: Case, wish: _Wish, log: _Log) -> int:
+    """Return the split to use: 0 for a4w4 whoever asks, else what is asked for and legal."""
+    forced, origin = case.overrides.ksplit or 0, case.overrides.origin
+    if case.work.kind is Kind.A4W4:
+        asker, asked = (origin, forced) if forced > 0 else (wish.source, wish.ksplit)
+        if asked > 0:
+            log.say(
+                f"no split for a4w4: {asker}",
+                f"ksplit {asked} of {asker} is ignored: split-k is never used with fp4x2 "
+                "activations",
+            )
+        return 0
+    if forced == 0:
+        return max(wish.ksplit, 1)
+    if forced < 0:
+        log.reasons.append(f"{origin} turns split-k off")
+        return 1
+    reason = _no_split(case, forced)
+    if reason is not None:
+        log.say(f"forced split {forced}", f"ksplit {forced} of {origin} is ignored: {reason}")
+        return max(wish.ksplit, 1)
+    log.reasons.append(f"ksplit {forced} was asked for by {origin}")
+    return forced
+
+
+def _block_order(case: Case, wished: int) -> list[int]:
+    """Return sort blocks to try: the wished one first, then by distance in powers of two."""
+    if case.overrides.block_m is not None:
+        return [case.overrides.block_m]
+    existing = {instance.block_m for instance in case.kernels.instances}
+    distance = {b: abs(math.log2(b / wished)) if wished > 0 else 0.0 for b in existing}
+    return sorted(existing, key=lambda b: (distance[b], b))
+
+
+def _stage2_kinds(case: Case) -> tuple[Kind, ...]:
+    """Return the kinds of stage-2 kernels to try in order; a4w4 requantises unless told not to."""
+    skip = case.overrides.skip_inter_quant
+    if case.work.kind is not Kind.A4W4 or skip is False:
+        return (case.work.kind,)
+    return (Kind.A16W4,) if skip else (Kind.A4W4, Kind.A16W4)
+
+
+def _candidates(case: Case, stage: int, block_m: int) -> list[Instance]:
+    """Return the usable instances of a stage and block, those of the most CPU features first."""
+    found = [
+        instance
+        for instance in case.kernels.instances
+        if instance.stage == stage
+        and instance.block_m == block_m
+        and case.refuses(instance) is None
+    ]
+    return sorted(found, key=lambda instance: -len(instance.tile.requires))
+
+
+def _first(found: list[Instance], name: str) -> Instance | None:
+    """Return the instance called `name`, else the first."""
+    return next((i for i in found if i.name == name), found[0] if found else None)
+
+
+def _choices(case: Case, wish: _Wish) -> Iterator[tuple[Instance, Instance, int]]:
+    """Yield (stage 1, stage 2, ksplit) that run the problem, the most wished first."""
+    kinds = _stage2_kinds(case)
+    splits = (wish.ksplit, 1) if wish.ksplit > 1 else (wish.ksplit,)
+    for block_m in _block_order(case, wish.block_m):
+        firsts = _candidates(case, 1, block_m)
+        seconds = [i for i in _candidates(case, 2, block_m) if i.kind in kinds]
+        seconds.sort(key=lambda instance: kinds.index(instance.kind))
+        stage2 = _first(seconds, wish.kernel2)
+        for ksplit in splits:
+            able = [i for i in firsts if split_refusal(case.work, i, ksplit) is None]
+            stage1 = _first(able, wish.kernel1)
+            if stage1 is not None and stage2 is not None:
+                yield stage1, stage2, ksplit
+
+
+def _plan(case: Case, wish: _Wish, chosen: tuple[Instance, Instance, int], log: _Log) -> Plan:
+    stage1, stage2, ksplit = chosen
+    skip = case.asked.kind is Kind.A4W4 and stage2.kind is Kind.A16W4
+    if wish.block_m and stage1.block_m != wish.block_m:
+        log.say(
+            "nearest block",
+            f"no kernels of block_m {wish.block_m} run {describe(case.asked)}; block_m "
+            f"{stage1.block_m} is used instead",
+        )
+    if ksplit != wish.ksplit:
+        log.say(
+            "no split kernel", f"no kernel splits by {wish.ksplit} here; ksplit {ksplit} is used"
+        )
+    if skip and not case.overrides.skip_inter_quant and stage2.name != wish.kernel2:
+        log.say(
+            "no a4w4 stage 2",
+            f"no a4w4 stage-2 kernel runs {describe(case.asked)}; the intermediate stays bf16",
+        )
+    return Plan(
+        case.asked, stage1, stage2, stage1.block_m, ksplit, skip, wish.source,
+        tuple(log.reasons), tuple(log.notices),
+    )  # fmt: skip
