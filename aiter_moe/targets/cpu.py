@@ -1,0 +1,324 @@
+# SPDX-License-Identifier: MIT
+"""The CPU target: its facts, and the launcher that runs compiled kernels on a thread pool.
+
+`cpu_facts` reads /proc/cpuinfo and the environment and starts nothing; `cpu_launcher` builds and
+loads the support library with its first launch.
+"""
+
+from __future__ import annotations
+
+import threading
+from ctypes import addressof
+from functools import cache, cached_property
+
+import torch
+
+from aiter_moe import env
+from aiter_moe.codegen.instance import Instance
+from aiter_moe.enums import ScaleRounding
+from aiter_moe.errors import ArgumentError, DtypeError, LaunchError
+from aiter_moe.targets.arguments import StageArgs
+from aiter_moe.targets.base import DeviceFacts, SortedTokens
+from aiter_moe.targets.cpu_features import (
+    RUNTIME_AVX512,
+    read_cpuinfo,
+    thread_count,
+    usable_features,
+)
+from aiter_moe.targets.cpu_runtime import FLOAT_CODES, Kernel, Runtime, load_kernel, load_runtime
+from aiter_moe.targets.cpu_sort import RoutedPairs, SortExtras, routed_pairs, sort_pairs
+
+MX_BLOCK = 32
+_SCRATCH_ALIGNMENT = 64
+
+
+@cache
+def _facts(threads: int, isa: str) -> DeviceFacts:
+    info = read_cpuinfo()
+    return DeviceFacts("cpu", threads, usable_features(isa, info), info.product)
+
+
+def cpu_facts() -> DeviceFacts:
+    """Return the identity of the CPU target: threads count as compute units.
+
+    Raises
+    ------
+    ConfigError
+        If AITER_MOE_THREADS or AITER_MOE_CPU_ISA cannot be used.
+    """
+    return _facts(thread_count(), env.CPU_ISA.text())
+
+
+@cache
+def _launcher_of(features: frozenset[str]) -> CpuLauncher:
+    return CpuLauncher(features)
+
+
+def cpu_launcher() -> CpuLauncher:
+    """Return the launcher of this process, made on first use; a forked child may use it too.
+
+    Raises
+    ------
+    ConfigError
+        If AITER_MOE_THREADS or AITER_MOE_CPU_ISA cannot be used.
+    """
+    return _launcher_of(cpu_facts().features)
+
+
+class CpuLauncher:
+    """Runs kernels on the CPU (`aiter_moe.targets.base.Launcher`).
+
+    Safe to call from several threads at once; launches that use more than one thread take turns.
+
+    Parameters
+    ----------
+    features : frozenset of str
+        Instruction-set features that kernels and the support library may use.
+    """
+
+    def __init__(self, features: frozenset[str]) -> None:
+        self._features = features
+        # Keyed by identity: hashing an instance costs more than launching a small kernel. The
+        # value holds the instance, so that its identity is not given to another one.
+        self._kernels: dict[int, tuple[Instance, Kernel]] = {}
+        self._scratch = threading.local()
+
+    @property
+    def facts(self) -> DeviceFacts:
+        """Identity of the device, with the threads a launch would use now."""
+        return _facts(thread_count(), env.CPU_ISA.text())
+
+    @cached_property
+    def _runtime(self) -> Runtime:
+        return load_runtime(self._features >= RUNTIME_AVX512)
+
+    def _ready(self) -> tuple[Runtime, int]:
+        """Return the support library and the threads of a launch."""
+        runtime = self._runtime
+        threads = thread_count()
+        runtime.tune_for(threads)
+        return runtime, threads
+
+    def sort(
+        self,
+        topk_ids: torch.Tensor,
+        topk_weights: torch.Tensor,
+        num_experts: int,
+        block_m: int,
+        expert_mask: torch.Tensor | None,
+        num_local_tokens: torch.Tensor | None,
+    ) -> SortedTokens:
+        """Sort (token, slot) pairs by expert, padded per expert to `block_m`.
+
+        Parameters
+        ----------
+        topk_ids, topk_weights : torch.Tensor
+            int32 and float32 [tokens, topk].
+        num_experts : int
+            Experts that ids may name: of all ranks where `expert_mask` is given.
+        block_m : int
+            Slots per block.
+        expert_mask : torch.Tensor or None
+            int32 [num_experts], nonzero for experts held here; others are skipped.
+        num_local_tokens : torch.Tensor or None
+            One integer: leading tokens that are sorted.
+
+        Returns
+        -------
+        SortedTokens
+            With a whole number of blocks: as many as the pairs can need, which for few tokens is
+            far below aiter's allocation.
+
+        Raises
+        ------
+        ArgumentError, DtypeError
+            An input is unusable; an expert id out of range or a routing weight that is not
+            finite is named by token and slot.
+        """
+        pairs = routed_pairs(topk_ids, topk_weights, num_experts, expert_mask, num_local_tokens)
+        runtime, threads = self._ready()
+        return sort_pairs(runtime, threads, pairs, block_m, pairs.used_slots_bound(block_m))
+
+    def sort_into(
+        self, pairs: RoutedPairs, block: int, capacity: int, extras: SortExtras
+    ) -> SortedTokens:
+        """Sort checked pairs with a given allocation and further outputs; see `sort_pairs`."""
+        runtime, threads = self._ready()
+        return sort_pairs(runtime, threads, pairs, block, capacity, extras)
+
+    def quantise(
+        self, x: torch.Tensor, rounding: ScaleRounding
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Quantise rows to MXFP4, bit-equal to `aiter_moe.formats.mxfp4.quantise_1x32`.
+
+        Parameters
+        ----------
+        x : torch.Tensor
+            bfloat16, float16 or float32 [rows, K], K a multiple of 32.
+        rounding : ScaleRounding
+            How a block's largest magnitude becomes its scale.
+
+        Returns
+        -------
+        codes : torch.Tensor
+            uint8 [rows, K/2]; 0 in blocks that hold an infinity or NaN.
+        scales : torch.Tensor
+            uint8 [rows, K/32], e8m0.
+
+        Raises
+        ------
+        ArgumentError, DtypeError
+            `x` has another shape, place or dtype.
+        """
+        code = FLOAT_CODES.get(x.dtype)
+        if code is None:
+            raise DtypeError(f"quantise: wanted bfloat16, float16 or float32, found {x.dtype}")
+        if x.dim() != 2 or x.shape[1] % MX_BLOCK or not x.is_cpu:
+            raise ArgumentError(
+                f"quantise: wanted [rows, K] in host memory with K a multiple of {MX_BLOCK}, found "
+                f"{list(x.shape)} on {x.device}"
+            )
+        if x.stride(1) != 1:
+            x = x.contiguous()
+        rows, columns = x.shape
+        codes = torch.empty((rows, columns // 2), dtype=torch.uint8)
+        scales = torch.empty((rows, columns // MX_BLOCK), dtype=torch.uint8)
+        runtime, threads = self._ready()
+        runtime.quantise(
+            x.data_ptr(), codes.data_ptr(), scales.data_ptr(), rows, columns, x.stride(0), code,
+            int(rounding), threads,
+        )  # fmt: skip
+        return codes, scales
+
+    def sort_scales(
+        self, scales: torch.Tensor, sorted_ids: torch.Tensor, used: int, tokens: int
+    ) -> torch.Tensor:
+        """Gather e8m0 rows into sorted order and 32x8 tiles (spec of aiter's scale sort).
+
+        Parameters
+        ----------
+        scales : torch.Tensor
+            uint8 [rows, slots, columns], contiguous; ``slots == 1`` serves every slot.
+        sorted_ids : torch.Tensor
+            int32 [sorted], contiguous.
+        used : int
+            Leading sorted slots that are used.
+        tokens : int
+            Ids with a token from here on are pads.
+
+        Returns
+        -------
+        torch.Tensor
+            uint8 [sorted rounded up to 32, columns rounded up to 8], 0 in pads.
+        """
+        _, slots, columns = scales.shape
+        rows = -(-sorted_ids.shape[0] // 32) * 32
+        out = torch.empty((rows, -(-columns // 8) * 8), dtype=torch.uint8)
+        runtime, threads = self._ready()
+        runtime.sort_scales(
+            scales.data_ptr(), sorted_ids.data_ptr(), out.data_ptr(), columns,
+            sorted_ids.shape[0], used, tokens, slots, columns, threads,
+        )  # fmt: skip
+        return out
+
+    def run_stage(self, instance: Instance, args: StageArgs) -> None:
+        """Run one stage kernel to its end.
+
+        Parameters
+        ----------
+        instance : Instance
+            The kernel; built and loaded on first use.
+        args : StageArgs
+            Its arguments; ``scratch`` is set here.
+
+        Raises
+        ------
+        LaunchError
+            The kernel cannot be loaded or needs features this CPU lacks.
+        """
+        held = self._kernels.get(id(instance))
+        kernel = held[1] if held is not None else self._load(instance)
+        address = addressof(args)
+        args.scratch = self._scratch_of(kernel.scratch_bytes(address))
+        runtime, threads = self._ready()
+        if runtime.pool_run(kernel.task, address, threads) < 0:
+            raise LaunchError(f"{instance.name} has more phases than the thread pool takes")
+
+    def _load(self, instance: Instance) -> Kernel:
+        missing = instance.tile.requires - self._features
+        if instance.target != "cpu" or missing:
+            raise LaunchError(
+                f"{instance.name} cannot run on the CPU target here; it is for target "
+                f"{instance.target} and needs {', '.join(sorted(missing)) or 'nothing'} that is "
+                "missing: choose another kernel (aiter-moe lookup --explain)"
+            )
+        kernel = load_kernel(instance)
+        self._kernels[id(instance)] = (instance, kernel)
+        return kernel
+
+    def _scratch_of(self, wanted: int) -> int | None:
+        """Return the address of this thread's scratch memory, grown to `wanted` bytes."""
+        if wanted <= 0:
+            return None
+        if getattr(self._scratch, "bytes", 0) < wanted:
+            buffer = torch.empty(wanted + _SCRATCH_ALIGNMENT, dtype=torch.uint8)
+            self._scratch.buffer = buffer
+            self._scratch.address = -(-buffer.data_ptr() // _SCRATCH_ALIGNMENT) * _SCRATCH_ALIGNMENT
+            self._scratch.bytes = wanted
+        address: int = self._scratch.address
+        return address
+
+    def reduce(
+        self, rows: torch.Tensor, topk: int, out: torch.Tensor, valid: torch.Tensor | None
+    ) -> None:
+        """Sum rows over the slots of a token, in slot order and float32, rounded once.
+
+        Parameters
+        ----------
+        rows : torch.Tensor
+            float32 [tokens * topk, H], contiguous.
+        topk : int
+            Slots per token.
+        out : torch.Tensor
+            bfloat16, float16 or float32 [tokens, H]; rows may lie further apart than H.
+        valid : torch.Tensor or None
+            bool [tokens, topk]; rows of false slots are not read, and a token without any
+            becomes zero.
+
+        Raises
+        ------
+        ArgumentError, DtypeError
+            Shapes do not fit, or a tensor has another dtype or place.
+        """
+        code = _checked_reduction(rows, topk, out, valid)
+        tokens, columns = out.shape
+        mask = None if valid is None else valid.contiguous()
+        runtime, threads = self._ready()
+        runtime.reduce(
+            rows.data_ptr(), None if mask is None else mask.data_ptr(), out.data_ptr(), tokens,
+            topk, columns, out.stride(0), code, threads,
+        )  # fmt: skip
+
+
+def _checked_reduction(
+    rows: torch.Tensor, topk: int, out: torch.Tensor, valid: torch.Tensor | None
+) -> int:
+    """Return the code of out's dtype, or raise where the tensors do not belong together."""
+    code = FLOAT_CODES.get(out.dtype)
+    if code is None or rows.dtype != torch.float32:
+        raise DtypeError(
+            f"reduce: wanted float32 rows into bfloat16, float16 or float32, found {rows.dtype} "
+            f"into {out.dtype}"
+        )
+    if valid is not None and valid.dtype != torch.bool:
+        raise DtypeError(f"reduce: valid is {valid.dtype}; pass torch.bool")
+    tokens, columns = out.shape
+    fits = rows.shape == (tokens * topk, columns) and rows.is_contiguous()
+    if not fits or out.stride(1) != 1 or not (rows.is_cpu and out.is_cpu):
+        raise ArgumentError(
+            f"reduce: contiguous rows {list(rows.shape)} with topk {topk} do not sum to rows of "
+            f"{list(out.shape)} with strides {out.stride()}"
+        )
+    if valid is not None and valid.shape != (tokens, topk):
+        raise ArgumentError(f"reduce: valid {list(valid.shape)} must be [{tokens}, {topk}]")
+    return code

@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: MIT
+"""The MoE sort of the CPU target: checks, sizes and the call into the support library.
+
+The public function with aiter's outputs is `aiter_moe.sorting`; the algorithm is in
+csrc/cpu/runtime/sort.h.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+from dataclasses import dataclass
+
+import torch
+
+from aiter_moe.errors import ArgumentError, DtypeError, LaunchError
+from aiter_moe.targets.base import SortedTokens
+from aiter_moe.targets.cpu_runtime import Runtime, SortArgs
+
+MAX_TOKENS = 1 << 24
+MAX_TOPK = 1 << 8
+_INT32_END = 1 << 31
+
+_SORTED, _BAD_EXPERT, _BAD_WEIGHT, _NO_ROOM, _NO_MEMORY = range(5)
+
+
+@dataclass(frozen=True, slots=True)
+class RoutedPairs:
+    """What is sorted: checked routing tensors on the CPU.
+
+    Attributes
+    ----------
+    ids : torch.Tensor
+        int32 [tokens, topk], contiguous.
+    weights : torch.Tensor
+        float32 [tokens, topk], contiguous.
+    experts : int
+        Experts that ids may name.
+    mask : torch.Tensor or None
+        int32 [experts], nonzero for experts held here.
+    processed : int
+        Leading tokens that are sorted.
+    """
+
+    ids: torch.Tensor
+    weights: torch.Tensor
+    experts: int
+    mask: torch.Tensor | None
+    processed: int
+
+    def used_slots_bound(self, block: int) -> int:
+        """Return a multiple of `block` no sort of these pairs exceeds."""
+        pairs = self.ids.numel()
+        bound = pairs + min(self.experts, pairs) * (block - 1)
+        return -(-bound // block) * block
+
+
+@dataclass(frozen=True, slots=True)
+class SortExtras:
+    """Further outputs, each int32 and contiguous, or None.
+
+    Attributes
+    ----------
+    local_topk_ids : torch.Tensor or None
+        [tokens, topk]: index among the experts held here, -1 for others.
+    m_indices : torch.Tensor or None
+        [capacity]: token of each sorted slot, the number of tokens in pads.
+    reverse_sorted : torch.Tensor or None
+        [tokens, topk]: sorted slot of each pair, -1 where it has none.
+    """
+
+    local_topk_ids: torch.Tensor | None = None
+    m_indices: torch.Tensor | None = None
+    reverse_sorted: torch.Tensor | None = None
+
+
+_NO_EXTRAS = SortExtras()
+
+
+def routed_pairs(
+    topk_ids: torch.Tensor,
+    topk_weights: torch.Tensor,
+    num_experts: int,
+    expert_mask: torch.Tensor | None,
+    num_local_tokens: torch.Tensor | int | None,
+) -> RoutedPairs:
+    """Check routing tensors and bring them into the form the sort reads.
+
+    Raises
+    ------
+    ArgumentError
+        A shape or size is unusable, or the tensors are not on the CPU.
+    DtypeError
+        A tensor has another dtype.
+    """
+    if topk_ids.dim() != 2 or topk_ids.shape != topk_weights.shape:
+        raise ArgumentError(
+            f"topk_ids {list(topk_ids.shape)} and topk_weights {list(topk_weights.shape)} must "
+            "both be [tokens, topk]"
+        )
+    if topk_ids.dtype != torch.int32:
+        raise DtypeError(f"topk_ids are {topk_ids.dtype}; pass torch.int32")
+    if topk_weights.dtype != torch.float32:
+        raise DtypeError(f"topk_weights are {topk_weights.dtype}; pass torch.float32")
+    if not (topk_ids.is_cpu and topk_weights.is_cpu):
+        raise ArgumentError(
+            f"the CPU target sorts tensors in host memory; topk_ids are on {topk_ids.device}, "
+            f"topk_weights on {topk_weights.device}"
+        )
+    tokens, topk = topk_ids.shape
+    if tokens >= MAX_TOKENS or not 0 < topk < MAX_TOPK:
+        raise ArgumentError(
+            f"{tokens} tokens with topk {topk}: a sorted id holds a token below 2^24 and a slot "
+            "below 256; split the batch"
+        )
+    if num_experts < 1:
+        raise ArgumentError(f"num_experts={num_experts} must be positive")
+    mask = None if expert_mask is None else _checked_mask(expert_mask, num_experts)
+    processed = tokens if num_local_tokens is None else _processed(num_local_tokens, tokens)
+    return RoutedPairs(
+        topk_ids.contiguous(), topk_weights.contiguous(), num_experts, mask, processed
+    )
+
+
+def _checked_mask(mask: torch.Tensor, experts: int) -> torch.Tensor:
+    if mask.dim() != 1 or mask.shape[0] != experts:
+        raise ArgumentError(
+            f"expert_mask {list(mask.shape)} must be [{experts}], one entry per expert of all ranks"
+        )
+    if not mask.is_cpu:
+        raise ArgumentError(f"expert_mask is on {mask.device}; the CPU target reads host memory")
+    if mask.dtype == torch.int32:
+        return mask.contiguous()
+    if mask.dtype in (torch.bool, torch.uint8, torch.int64):
+        return (mask != 0).to(torch.int32)
+    raise DtypeError(f"expert_mask is {mask.dtype}; pass torch.int32, nonzero for local experts")
+
+
+def _processed(num_local_tokens: torch.Tensor | int, tokens: int) -> int:
+    if isinstance(num_local_tokens, torch.Tensor):
+        if num_local_tokens.numel() != 1 or num_local_tokens.dtype.is_floating_point:
+            raise ArgumentError(
+                f"num_local_tokens {list(num_local_tokens.shape)} {num_local_tokens.dtype} must "
+                "hold one integer"
+            )
+        num_local_tokens = int(num_local_tokens.item())
+    if not 0 <= num_local_tokens <= tokens:
+        raise ArgumentError(f"num_local_tokens={num_local_tokens}, but topk_ids have {tokens} rows")
+    return num_local_tokens
+
+
+def sort_pairs(
+    runtime: Runtime,
+    threads: int,
+    pairs: RoutedPairs,
+    block: int,
+    capacity: int,
+    extras: SortExtras = _NO_EXTRAS,
+) -> SortedTokens:
+    """Sort `pairs` into blocks of `block` slots of one expert each.
+
+    Parameters
+    ----------
+    runtime : Runtime
+        The support library.
+    threads : int
+        Threads that may take part.
+    pairs : RoutedPairs
+        What to sort.
+    block : int
+        Slots per block.
+    capacity : int
+        Sorted slots to allocate.
+    extras : SortExtras
+        Further outputs to fill.
+
+    Raises
+    ------
+    ArgumentError
+        A size is unusable, an expert id is out of range, or a routing weight is not finite.
+    """
+    if block < 1:
+        raise ArgumentError(f"block_size={block} must be positive")
+    if capacity >= _INT32_END:
+        raise ArgumentError(
+            f"{list(pairs.ids.shape)} ids over {pairs.experts} experts in blocks of {block} need "
+            f"{capacity} sorted slots, more than int32 counts; split the batch"
+        )
+    blocks = -(-capacity // block)
+    ids = torch.empty(capacity, dtype=torch.int32)
+    weights = torch.empty(capacity, dtype=torch.float32)
+    expert_ids = torch.empty(blocks, dtype=torch.int32)
+    num_valid = torch.empty(2, dtype=torch.int32)
+    tokens, topk = pairs.ids.shape
+    args = SortArgs(
+        pairs.ids.data_ptr(), pairs.weights.data_ptr(), _address(pairs.mask), ids.data_ptr(),
+        weights.data_ptr(), expert_ids.data_ptr(), num_valid.data_ptr(),
+        _address(extras.local_topk_ids), _address(extras.m_indices),
+        _address(extras.reverse_sorted), tokens, topk, pairs.experts, block, pairs.processed,
+        capacity, blocks,
+    )  # fmt: skip
+    verdict = runtime.sort(ctypes.addressof(args), threads)
+    if verdict != _SORTED:
+        _refuse(verdict, args)
+    return SortedTokens(ids, weights, expert_ids, num_valid)
+
+
+def _address(tensor: torch.Tensor | None) -> int | None:
+    return None if tensor is None else tensor.data_ptr()
+
+
+def _refuse(verdict: int, args: SortArgs) -> None:
+    where = f"[token {args.bad_token}, slot {args.bad_slot}]"
+    if verdict == _BAD_EXPERT:
+        raise ArgumentError(
+            f"topk_ids {where} is {args.bad_bits}, but there are {args.experts} experts; ids run "
+            f"from 0 to {args.experts - 1}"
+        )
+    if verdict == _BAD_WEIGHT:
+        value = struct.unpack("f", struct.pack("i", args.bad_bits))[0]
+        raise ArgumentError(
+            f"topk_weights {where} is {value}; routing weights must be finite: look for NaN or "
+            "overflow in the router's logits"
+        )
+    assert verdict == _NO_MEMORY, f"the sort needs more than its {args.capacity} slots"
+    raise LaunchError(f"no memory to count {args.tokens} tokens over {args.experts} experts")

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: MIT
+// The CPU support library: thread pool, MoE sort, MXFP4 quantiser, scale sort and topk reduction
+// behind C symbols. Freestanding; what it needs of the C library is declared in host.h.
+// Called through aiter_moe/targets/cpu_runtime.py.
+
+#pragma GCC visibility push(hidden)
+#include "common/stage_args.h"
+#include "cpu/runtime/pool.h"
+#include "cpu/runtime/quantise.h"
+#include "cpu/runtime/reduce.h"
+#include "cpu/runtime/scale_sort.h"
+#include "cpu/runtime/sort.h"
+
+namespace aiter_moe {
+
+Pool Pool::pool_;
+int Pool::ready_pid_ = 0;
+int Pool::claim_pid_ = 0;
+int Pool::spins_ = 2000;
+__thread int Pool::inside_ = 0;
+
+}  // namespace aiter_moe
+#pragma GCC visibility pop
+
+using namespace aiter_moe;
+
+// Size of the argument struct stage kernels take, checked when the library is loaded.
+AITER_MOE_EXPORT int aiter_moe_args_size() { return sizeof(StageArgs); }
+
+AITER_MOE_EXPORT int aiter_moe_sort_args_size() { return sizeof(SortArgs); }
+
+// Pauses a waiting thread spends awake before it sleeps; 0 where threads outnumber CPUs.
+AITER_MOE_EXPORT void aiter_moe_set_spins(int spins) { Pool::set_spins(spins); }
+
+// Runs the phases of a kernel over the pool; see Pool::run.
+AITER_MOE_EXPORT int aiter_moe_pool_run(const Task* kernel, const void* args, int threads) {
+  return Pool::run(*kernel, args, threads);
+}
+
+AITER_MOE_EXPORT int aiter_moe_sort(SortArgs* args, int threads) {
+  return Sort::run(*args, threads);
+}
+
+AITER_MOE_EXPORT void aiter_moe_quantise(const void* x, unsigned char* codes,
+                                         unsigned char* scales, long rows, long columns,
+                                         long stride, int type, int rounding, int threads) {
+  const QuantiseArgs args{x,       codes,  scales, rows, columns,
+                          stride, static_cast<Float>(type), static_cast<Rounding>(rounding)};
+  quantise(args, threads);
+}
+
+AITER_MOE_EXPORT void aiter_moe_sort_scales(const unsigned char* scales, const int* sorted_ids,
+                                            unsigned char* out, long stride, long sorted,
+                                            long valid, long tokens, long slots, long columns,
+                                            int threads) {
+  const ScaleSortArgs args{scales, sorted_ids, out,   stride,  sorted,
+                           valid,  tokens,     slots, columns, (columns + 7) / 8 * 8};
+  sort_scales(args, threads);
+}
+
+AITER_MOE_EXPORT void aiter_moe_reduce(const float* rows, const unsigned char* valid, void* out,
+                                       long tokens, long topk, long columns, long stride,
+                                       int type, int threads) {
+  const ReduceArgs args{rows,    valid,  out,    tokens, topk,
+                        columns, stride, static_cast<Float>(type)};
+  reduce(args, threads);
+}
