@@ -1,2 +1,82 @@
 # SPDX-License-Identifier: MIT
-"""aiter_moe: MXFP4 mixture-of-experts GEMMs, from template to tuned kernel."""
+"""aiter_moe: MXFP4 mixture-of-experts GEMMs, from template to tuned kernel.
+
+The public names, most of them aiter's. Importing this writes nothing and starts nothing.
+"""
+
+from aiter_moe import dtypes
+from aiter_moe.dispatch import MOEMetadata, get_2stage_cfgs
+from aiter_moe.enums import ActivationType, GateMode, Kind, QuantType, ScaleRounding
+from aiter_moe.errors import (
+    AiterMoeError,
+    ArgumentError,
+    BuildError,
+    CacheError,
+    ConfigError,
+    DtypeError,
+    LaunchError,
+    LayoutError,
+    ToolchainError,
+    UnsupportedProblemError,
+)
+from aiter_moe.formats import e8m0_to_f32, mxfp4_to_f32
+from aiter_moe.fused_moe import fused_moe
+from aiter_moe.layouts import (
+    Layout,
+    PackedWeight,
+    e8m0_shuffle,
+    e8m0_unshuffle,
+    per_1x32_f4_quant,
+    shuffle_scale,
+    shuffle_scale_a16w4,
+    shuffle_weight,
+    shuffle_weight_a16w4,
+    unshuffle_scale,
+    unshuffle_scale_a16w4,
+    unshuffle_weight,
+    unshuffle_weight_a16w4,
+)
+from aiter_moe.problem import Problem
+from aiter_moe.sorting import moe_mxfp4_sort, moe_sorting
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ActivationType",
+    "AiterMoeError",
+    "ArgumentError",
+    "BuildError",
+    "CacheError",
+    "ConfigError",
+    "DtypeError",
+    "GateMode",
+    "Kind",
+    "LaunchError",
+    "Layout",
+    "LayoutError",
+    "MOEMetadata",
+    "PackedWeight",
+    "Problem",
+    "QuantType",
+    "ScaleRounding",
+    "ToolchainError",
+    "UnsupportedProblemError",
+    "dtypes",
+    "e8m0_shuffle",
+    "e8m0_to_f32",
+    "e8m0_unshuffle",
+    "fused_moe",
+    "get_2stage_cfgs",
+    "moe_mxfp4_sort",
+    "moe_sorting",
+    "mxfp4_to_f32",
+    "per_1x32_f4_quant",
+    "shuffle_scale",
+    "shuffle_scale_a16w4",
+    "shuffle_weight",
+    "shuffle_weight_a16w4",
+    "unshuffle_scale",
+    "unshuffle_scale_a16w4",
+    "unshuffle_weight",
+    "unshuffle_weight_a16w4",
+]
