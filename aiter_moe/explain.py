@@ -40,8 +40,10 @@ class Explanation:
         Rows of the problem's shape; the others are counted in `other_rows`.
     other_rows : int
         Rows of other shapes.
-    candidates : tuple of (instance, reason)
-        Every instance of the target; the reason is "" where it runs the problem.
+    running : tuple of Instance
+        Instances of the target that run the problem, in catalogue order.
+    rejected : tuple of (stage, line)
+        The others by reason, the nearest misses first.
     """
 
     problem: Problem
@@ -51,7 +53,8 @@ class Explanation:
     files: tuple[str, ...]
     rows: tuple[tuple[str, str], ...]
     other_rows: int
-    candidates: tuple[tuple[Instance, str], ...]
+    running: tuple[Instance, ...]
+    rejected: tuple[tuple[int, str], ...]
 
     def choice(self) -> str:
         """Return what was chosen and from where, or the error."""
@@ -83,11 +86,10 @@ class Explanation:
         return "\n".join(lines)
 
     def _stage_lines(self, stage: int) -> list[str]:
-        found = [(i, reason) for i, reason in self.candidates if i.stage == stage]
-        running = [i.name for i, reason in found if not reason]
-        lines = [f"stage {stage}: {len(running)} of {len(found)} kernels run it"]
+        running = [i.name for i in self.running if i.stage == stage]
+        lines = [f"stage {stage}: {len(running)} kernels run it"]
         lines += [f"  {name}" for name in running]
-        return lines + [f"  not: {line}" for line in grouped({i.name: r for i, r in found})]
+        return lines + [f"  not {line}" for of, line in self.rejected if of == stage]
 
 
 def explain(
@@ -140,7 +142,12 @@ def explain(
         files=tuple(stamp.path for stamp in files),
         rows=tuple((row.where, _row_verdict(row, key, case, table)) for row in rows),
         other_rows=len(table.rows) - len(rows),
-        candidates=tuple((i, reasons[i.name]) for i in kernels.instances),
+        running=tuple(i for i, reason in reasons.items() if not reason),
+        rejected=tuple(
+            (stage, line)
+            for stage in (1, 2)
+            for line in grouped(case, {i: r for i, r in reasons.items() if i.stage == stage})
+        ),
     )
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from aiter_moe.codegen.catalogue import TARGETS, catalogue
 from aiter_moe.codegen.instance import Instance
 from aiter_moe.configs.lookup import find
-from aiter_moe.configs.table import ConfigTable, Key
+from aiter_moe.configs.table import ConfigTable, Key, Row
 from aiter_moe.enums import Kind
 from aiter_moe.errors import UnsupportedProblemError
 from aiter_moe.heuristics import get_ksplit
@@ -180,15 +180,22 @@ def _row_wish(case: Case, table: ConfigTable, log: _Log) -> _Wish | None:
         log.reasons += [f"tuned row {row.where}", *filter(None, [match.note])]
         return _Wish(row.where, row.block_m, row.ksplit, row.kernel1, row.kernel2)
     if refused.stale:
-        file = row.file or "<tuned.csv>"
         log.say(
             f"stale row in {row.file}",
-            f"{row.where} is stale and not used: {refused.reason}; re-tune with "
-            f"`aiter-moe tune -i {file} -o {file} --target {case.facts.gfx}`",
+            f"{row.where} is stale and not used: {refused.reason}; {_retune(row, case)}",
         )
     else:
         log.reasons.append(f"{row.where} not used: {refused.reason}")
     return None
+
+
+def _retune(row: Row, case: Case) -> str:
+    """Return how to replace a stale row: in its own file if we wrote it, else in another."""
+    source = row.file or "<untuned.csv>"
+    ours = bool(row.template_hash and row.file)
+    command = f"aiter-moe tune -i {source} -o {source if ours else '<tuned.csv>'}"
+    text = f"re-tune with `{command} --target {case.facts.gfx}`"
+    return text if ours else f"{text} and name that file in AITER_MOE_CONFIG"
 
 
 def _log_miss(case: Case, tiers: tuple[int, ...], log: _Log) -> None:

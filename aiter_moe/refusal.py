@@ -39,19 +39,31 @@ def describe(problem: Problem) -> str:
     return ", ".join(parts)
 
 
-def verdicts(case: Case, instances: Iterable[Instance]) -> dict[str, str]:
-    """Return the reason per kernel name, "" where the kernel runs the problem."""
-    return {i.name: case.refuses(i) or "" for i in instances}
+def verdicts(case: Case, instances: Iterable[Instance]) -> dict[Instance, str]:
+    """Return the reason per kernel, "" where the kernel runs the problem."""
+    return {instance: case.refuses(instance) or "" for instance in instances}
 
 
-def grouped(reasons: dict[str, str]) -> list[str]:
-    """Return ``reason: n kernels (names, ...)`` lines, the commonest reason first."""
-    groups: dict[str, list[str]] = {}
-    for name, reason in reasons.items():
+def _distance(case: Case, instance: Instance) -> int:
+    """Return how many constraints speak against an instance: the fewer, the nearer a miss."""
+    failing = sum(c.reject(case.work, instance) is not None for c in instance.constraints)
+    return failing + len(instance.tile.requires - case.facts.features)
+
+
+def grouped(case: Case, reasons: dict[Instance, str]) -> list[str]:
+    """Return ``reason: n kernels (names, ...)`` lines, those of the nearest misses first."""
+    groups: dict[str, list[Instance]] = {}
+    for instance, reason in reasons.items():
         if reason:
-            groups.setdefault(reason, []).append(name)
-    ordered = sorted(groups.items(), key=lambda group: (-len(group[1]), group[0]))
-    return [f"{reason}: {_names(names)}" for reason, names in ordered]
+            groups.setdefault(reason, []).append(instance)
+    order = {
+        reason: (min(_distance(case, i) for i in found), -len(found), reason)
+        for reason, found in groups.items()
+    }
+    return [
+        f"{reason}: {_names([i.name for i in groups[reason]])}"
+        for reason in sorted(groups, key=order.__getitem__)
+    ]
 
 
 def _names(names: list[str]) -> str:
@@ -75,9 +87,9 @@ def _stage_lines(case: Case, stage: int) -> list[str]:
     if not instances:
         return ["the catalogue has no kernel"]
     reasons = verdicts(case, instances)
-    running = [i for i in instances if not reasons[i.name]]
+    running = [i for i in instances if not reasons[i]]
     if not running:
-        return grouped(reasons)
+        return grouped(case, reasons)
     kinds = "/".join(sorted({str(i.kind) for i in running}))
     blocks = ", ".join(map(str, sorted({i.block_m for i in running})))
     asked = case.overrides.block_m
