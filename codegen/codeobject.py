@@ -111,11 +111,11 @@ def read_code_object(path: Path) -> CodeObject:
         metadata = _metadata(data)
         kernels = tuple(_kernel(entry) for entry in metadata["amdhsa.kernels"])
         target = str(metadata["amdhsa.target"])
-    except (ValueError, KeyError, TypeError, struct.error) as error:
+    except (ValueError, LookupError, TypeError, OverflowError, struct.error) as error:
         raise LaunchError(
             f"{path} is no AMD GPU code object ({error}); delete it, and it will be compiled again"
         ) from error
-    named = target.rpartition("-")[2].partition(":")[0]
+    named = target.partition(":")[0].rpartition("-")[2]
     if named != arch:
         raise LaunchError(f"{path}: its ELF header says {arch}, its metadata {target}; delete it")
     return CodeObject(arch, kernels)

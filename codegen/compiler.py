@@ -26,6 +26,7 @@ INSTALL_HINT = "pip install 'aiter_moe[toolchain]'"
 PORTABLE_PATHS = "-ffile-prefix-map={csrc}=csrc"
 
 _FIRST_NUMBER = re.compile(r"(\d+)\.\d+")
+_PARENTHESES = re.compile(r"\([^()]*\)")
 _CLANG = re.compile(r"clang version (\d+)")
 
 
@@ -104,9 +105,8 @@ class Program:
     @property
     def major(self) -> int:
         """Major version of the clang that does the work, else of the program; 0 if unknown."""
-        match = _CLANG.search(self.version_text) or _FIRST_NUMBER.search(
-            self.version_line.rpartition(")")[2]
-        )
+        plain = _PARENTHESES.sub("", self.version_line)
+        match = _CLANG.search(self.version_text) or _FIRST_NUMBER.search(plain)
         return int(match.group(1)) if match else 0
 
 

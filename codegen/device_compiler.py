@@ -173,7 +173,7 @@ def _clang(program: Program, arch: str) -> tuple[Compiler | None, str]:
 
 def _linker(clang: Program) -> Program | None:
     beside = Path(clang.words[0]).resolve().parent / "ld.lld"
-    for name in (str(beside), f"ld.lld-{clang.major}", "ld.lld"):
+    for name in (f"ld.lld-{clang.major}", str(beside), "ld.lld"):
         path = which(name)
         if path:
             return probe((path,))
