@@ -72,11 +72,11 @@ def adopt(
         matrix = _plain_scales(scales, codes, name)
     else:
         matrix = _shuffled_scales(scales, codes, layout, name)
-    for part, what in ((codes, name), (matrix, f"{name}_scale")):
+    for part, what in ((codes, name), (scales, f"{name}_scale")):
         if not part.is_contiguous():
             raise LayoutError(
-                f"{what}: layouts are of contiguous bytes, found strides {part.stride()}; call "
-                ".contiguous() before shuffling"
+                f"{what}: kernels read contiguous bytes, found strides {part.stride()}; call "
+                ".contiguous(), before shuffling if it is shuffled"
             )
     return codes, matrix, layout
 
