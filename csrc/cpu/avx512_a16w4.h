@@ -20,6 +20,8 @@ AITER_MOE_INLINE __m512i bf16_values() {
 
 template <int Rows, int Ahead>
 __attribute__((noinline)) void multiply_a16w4(const Job& job, const uint32_t* x, float* out) {
+  // Few rows leave the additions of one sum waiting for each other.
+  constexpr int kChains = Rows <= 2 ? 4 : Rows <= 5 ? 2 : 1;
   const __m512i values = bf16_values();
   const WeightTile tile = job.tile;
   const uint8_t* const next = job.next;
@@ -31,21 +33,27 @@ __attribute__((noinline)) void multiply_a16w4(const Job& job, const uint32_t* x,
     prefetch<Ahead>(tile.codes, next, block, end);
     __m512i octet[4];
     load_octets(tile.codes + static_cast<long>(block) * kTileBytes, octet);
-    __m512 part[Rows];
+    __m512 part[kChains][Rows];
     AITER_MOE_UNROLL
-    for (int m = 0; m < Rows; ++m) part[m] = _mm512_setzero_ps();
+    for (int m = 0; m < kChains * Rows; ++m) part[m / Rows][m % Rows] = _mm512_setzero_ps();
     AITER_MOE_UNROLL
     for (int i = 0; i < 16; ++i) {
       const __m512i pair = _mm512_permutexvar_epi16(_mm512_srli_epi16(octet[i / 4], 4 * (i % 4)), values);
       AITER_MOE_UNROLL
       for (int m = 0; m < Rows; ++m) {
         const __m512i activation = _mm512_set1_epi32(static_cast<int>(x[i * Rows + m]));
-        part[m] = _mm512_dpbf16_ps(part[m], (__m512bh)pair, (__m512bh)activation);
+        __m512& to = part[i % kChains][m];
+        to = _mm512_dpbf16_ps(to, (__m512bh)pair, (__m512bh)activation);
       }
     }
     const __m512 scale = scales_to_f32(load_scale_bytes(tile, block));
     AITER_MOE_UNROLL
-    for (int m = 0; m < Rows; ++m) sum[m] = _mm512_fmadd_ps(part[m], scale, sum[m]);
+    for (int m = 0; m < Rows; ++m) {
+      __m512 dot = part[0][m];
+      AITER_MOE_UNROLL
+      for (int chain = 1; chain < kChains; ++chain) dot = _mm512_add_ps(dot, part[chain][m]);
+      sum[m] = _mm512_fmadd_ps(dot, scale, sum[m]);
+    }
   }
   store_sums<Rows>(sum, out);
 }

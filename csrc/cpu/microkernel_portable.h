@@ -1,57 +1,99 @@
 // SPDX-License-Identifier: MIT
-// Micro-kernels in plain C++ for any architecture: loops over sixteen columns that compilers
-// vectorise for whatever the flags allow. Included through microkernel.h.
+// Micro-kernels in plain C++ for any architecture, on vectors of four floats, which every SIMD
+// unit has and compilers lower without one. Included through microkernel.h.
+//
+// A byte of codes becomes two neighbouring floats by one table look-up, so lanes hold the even and
+// the odd k of a column side by side; a row's sums are added up in pairs after each block.
 #pragma once
 
 #include "cpu/operands.h"
 
 namespace aiter_moe::cpu::portable {
 
-// fp4 code 0..7 to twice its value (0 1 2 3 4 6 8 12, a convex piecewise line), with sign bit 3.
-inline float doubled_fp4(int code) {
-  const int c = code & 7;
-  const int low = c > 2 * c - 4 ? c : 2 * c - 4;
-  const int value = low > 4 * c - 16 ? low : 4 * c - 16;
-  return static_cast<float>(code & 8 ? -value : value);
+using F32x4 = float __attribute__((vector_size(16), may_alias));
+
+constexpr int kPairs = kBlock / 2;       // bytes of codes of a column, pairs of k
+constexpr int kVectors = kLanes * 2 / 4; // vectors that hold a pair of k of sixteen columns
+
+// fp4 code to twice its value.
+constexpr float kDoubled[16] = {0, 1, 2, 3, 4, 6, 8, 12, -0.0f, -1, -2, -3, -4, -6, -8, -12};
+
+struct PairTable {
+  float values[256][2];
+};
+
+constexpr PairTable make_pairs() {
+  PairTable table{};
+  for (int byte = 0; byte < 256; ++byte) {
+    table.values[byte][0] = kDoubled[byte & 15];
+    table.values[byte][1] = kDoubled[byte >> 4];
+  }
+  return table;
 }
 
-// A W tile as doubled values, [32 k][16 columns].
-inline void decode(const uint8_t* codes, float (&w)[kBlock][kLanes]) {
-  for (int byte = 0; byte < kTileRows; ++byte) {
-    int column[kLanes];
-    for (int c = 0; c < kLanes; ++c) column[c] = codes[c * 16 + byte];
-    for (int c = 0; c < kLanes; ++c) w[2 * byte][c] = doubled_fp4(column[c] & 15);
-    for (int c = 0; c < kLanes; ++c) w[2 * byte + 1][c] = doubled_fp4(column[c] >> 4);
+constexpr PairTable kPairValues = make_pairs();
+
+// A W tile as doubled values, [pair of k][column][k of the pair].
+struct Tile {
+  alignas(64) float values[kPairs][kLanes][2];
+};
+
+inline void decode(const uint8_t* codes, Tile& tile) {
+  for (int column = 0; column < kLanes; ++column) {
+    for (int pair = 0; pair < kPairs; ++pair) {
+      const float* const values = kPairValues.values[codes[column * kPairs + pair]];
+      __builtin_memcpy(tile.values[pair][column], values, 8);
+    }
   }
 }
 
-inline void dot(const float* x, const float (&w)[kBlock][kLanes], float (&sum)[kLanes]) {
-  F32 total{};
-  for (int k = 0; k < kBlock; ++k) total += x[k] * load(w[k]);
-  store(sum, total);
+// sum[16] = x[32] * tile, without scales and with doubled weights.
+AITER_MOE_INLINE void dot(const float* x, const Tile& tile, float (&sum)[kLanes]) {
+  F32x4 total[kVectors] = {};
+  for (int pair = 0; pair < kPairs; ++pair) {
+    const float even = x[2 * pair], odd = x[2 * pair + 1];
+    const F32x4 both = {even, odd, even, odd};
+    const F32x4* const w = reinterpret_cast<const F32x4*>(tile.values[pair]);
+    AITER_MOE_UNROLL
+    for (int i = 0; i < kVectors; ++i) total[i] += both * w[i];
+  }
+  AITER_MOE_UNROLL
+  for (int i = 0; i < kVectors; ++i) {
+    sum[2 * i] = total[i][0] + total[i][1];
+    sum[2 * i + 1] = total[i][2] + total[i][3];
+  }
 }
 
-inline void load_scale_bytes(const WeightTile& tile, int block, uint8_t (&bytes)[kLanes]) {
-  const uint8_t* const line = scale_line(tile, block) + scale_shift(tile, block) / 8;
-  for (int c = 0; c < kLanes; ++c) bytes[c] = line[4 * c];
+inline const uint8_t* scale_bytes(const WeightTile& tile, int block) {
+  return scale_line(tile, block) + scale_shift(tile, block) / 8;
 }
 
-// bf16 activations x MXFP4 weights. `Ahead` is the AVX-512 kernels' prefetch distance, unused.
-template <int Ahead>
+inline const uint8_t* tile_codes(const WeightTile& tile, int block) {
+  return tile.codes + static_cast<long>(block) * kTileBytes;
+}
+
+inline void clear(float* out, int count) {
+  for (int i = 0; i < count * kLanes; ++i) out[i] = 0.0f;
+}
+
+// bf16 activations x MXFP4 weights. Prefetch is left to the hardware.
+template <int>
 struct A16W4 {
   static constexpr int kRows = 16;
   static constexpr int kRowWords = kBlock;
   static constexpr int kActivationBits = 16;
 
-  static long words(int rows, int blocks) { return long{kRowWords} * rows * blocks; }
+  static long words(int rows, int blocks) { return static_cast<long>(kRowWords) * rows * blocks; }
 
   // f32 values, [block][row][32].
   static void pack(const RowSource* rows, int count, int blocks, uint32_t* to) {
     for (int m = 0; m < count; ++m) {
       const uint16_t* const from = static_cast<const uint16_t*>(rows[m].values);
-      for (int k = 0; k < blocks * kBlock; ++k) {
-        const long place = (static_cast<long>(k / kBlock) * count + m) * kBlock + k % kBlock;
-        to[place] = uint32_t{from[k]} << 16;
+      for (int block = 0; block < blocks; ++block) {
+        uint32_t* const values = to + (static_cast<long>(block) * count + m) * kBlock;
+        for (int k = 0; k < kBlock; ++k) {
+          values[k] = static_cast<uint32_t>(from[block * kBlock + k]) << 16;
+        }
       }
     }
   }
@@ -59,15 +101,13 @@ struct A16W4 {
   static void multiply(const WeightTile& tile, const uint8_t*, BlockRange range, const uint32_t* x,
                        int count, float* out) {
     const float* values = reinterpret_cast<const float*>(x);
-    for (int i = 0; i < count * kLanes; ++i) out[i] = 0.0f;
+    clear(out, count);
     for (int block = range.begin; block < range.end; ++block, values += count * kBlock) {
-      float w[kBlock][kLanes], scale[kLanes];
-      uint8_t bytes[kLanes];
-      decode(tile.codes + static_cast<long>(block) * kTileBytes, w);
-      load_scale_bytes(tile, block, bytes);
-      for (int c = 0; c < kLanes; ++c) scale[c] = e8m0_to_f32(bytes[c]);
+      Tile w;
+      float scale[kLanes], sum[kLanes];
+      decode(tile_codes(tile, block), w);
+      for (int c = 0; c < kLanes; ++c) scale[c] = e8m0_to_f32(scale_bytes(tile, block)[4 * c]);
       for (int m = 0; m < count; ++m) {
-        float sum[kLanes];
         dot(values + m * kBlock, w, sum);
         for (int c = 0; c < kLanes; ++c) out[m * kLanes + c] += 0.5f * sum[c] * scale[c];
       }
@@ -75,57 +115,66 @@ struct A16W4 {
   }
 };
 
-// x * w * 2^(exponent) for exponents of two added scale bytes less 256, in two factors that are
-// normal numbers, so that neither over- nor underflows before the product does.
-inline float scale_by(float value, int exponent) {
-  const int bounded = exponent > -252 ? exponent : -252;
-  const int half = bounded >> 1;
-  const float first = __builtin_bit_cast(float, (half + 127) << 23);
-  const float second = __builtin_bit_cast(float, (bounded - half + 127) << 23);
-  return value * first * second;
+// An e8m0 scale as the product of two powers of about half its exponent. Products of a weight's
+// and an activation's factors, first with first and second with second, are powers that f32 holds,
+// and applied one after the other they round once, wherever the exponents' sum lies.
+struct HalfScales {
+  float first;
+  float second;
+};
+
+inline HalfScales half_scales(int byte, int bias) {
+  if (byte == kNanScale) return {__builtin_nanf(""), __builtin_nanf("")};
+  const int exponent = byte - bias, half = exponent >> 1;
+  return {__builtin_bit_cast(float, (half + 127) << 23),
+          __builtin_bit_cast(float, (exponent - half + 127) << 23)};
 }
 
-// fp4 activations x MXFP4 weights: products of doubled values are exact in f32.
-template <int Ahead>
+// fp4 activations x MXFP4 weights: block products of doubled values are exact in f32.
+template <int>
 struct A4W4 {
   static constexpr int kRows = 16;
-  static constexpr int kRowWords = kBlock + 1;
+  static constexpr int kRowWords = kBlock + 2;
   static constexpr int kActivationBits = 4;
+  static constexpr int kWeightBias = 127;
+  static constexpr int kActivationBias = 129;  // undoes the doubling of both sides
 
-  static long words(int rows, int blocks) { return long{kRowWords} * rows * blocks; }
+  static long words(int rows, int blocks) { return static_cast<long>(kRowWords) * rows * blocks; }
 
-  // Per block: doubled values as f32 [row][32], then the scale byte of every row.
+  // [block][row]: 32 doubled values as f32, then the two factors of the row's scale.
   static void pack(const RowSource* rows, int count, int blocks, uint32_t* to) {
-    for (int block = 0; block < blocks; ++block, to += count * kRowWords) {
-      for (int m = 0; m < count; ++m) {
-        const uint8_t* const codes =
-            static_cast<const uint8_t*>(rows[m].values) + block * (kBlock / 2);
-        for (int byte = 0; byte < kBlock / 2; ++byte) {
-          uint32_t* const pair = to + m * kBlock + 2 * byte;
-          pair[0] = __builtin_bit_cast(uint32_t, doubled_fp4(codes[byte] & 15));
-          pair[1] = __builtin_bit_cast(uint32_t, doubled_fp4(codes[byte] >> 4));
+    float* values = reinterpret_cast<float*>(to);
+    for (int block = 0; block < blocks; ++block) {
+      for (int m = 0; m < count; ++m, values += kRowWords) {
+        const uint8_t* const codes = static_cast<const uint8_t*>(rows[m].values) + block * kPairs;
+        for (int pair = 0; pair < kPairs; ++pair) {
+          __builtin_memcpy(values + 2 * pair, kPairValues.values[codes[pair]], 8);
         }
-        to[count * kBlock + m] = rows[m].scales[block];
+        const HalfScales scale = half_scales(rows[m].scales[block], kActivationBias);
+        values[kBlock] = scale.first;
+        values[kBlock + 1] = scale.second;
       }
     }
   }
 
   static void multiply(const WeightTile& tile, const uint8_t*, BlockRange range, const uint32_t* x,
                        int count, float* out) {
-    for (int i = 0; i < count * kLanes; ++i) out[i] = 0.0f;
-    for (int block = range.begin; block < range.end; ++block, x += count * kRowWords) {
-      float w[kBlock][kLanes];
-      uint8_t bytes[kLanes];
-      decode(tile.codes + static_cast<long>(block) * kTileBytes, w);
-      load_scale_bytes(tile, block, bytes);
-      for (int m = 0; m < count; ++m) {
-        const int x_byte = static_cast<int>(x[count * kBlock + m]);
-        float sum[kLanes];
-        dot(reinterpret_cast<const float*>(x) + m * kBlock, w, sum);
+    const float* values = reinterpret_cast<const float*>(x);
+    clear(out, count);
+    for (int block = range.begin; block < range.end; ++block) {
+      Tile w;
+      float first[kLanes], second[kLanes], sum[kLanes];
+      decode(tile_codes(tile, block), w);
+      for (int c = 0; c < kLanes; ++c) {
+        const HalfScales scale = half_scales(scale_bytes(tile, block)[4 * c], kWeightBias);
+        first[c] = scale.first;
+        second[c] = scale.second;
+      }
+      for (int m = 0; m < count; ++m, values += kRowWords) {
+        dot(values, w, sum);
+        const float x_first = values[kBlock], x_second = values[kBlock + 1];
         for (int c = 0; c < kLanes; ++c) {
-          const bool nan = x_byte == kNanScale || bytes[c] == kNanScale;
-          const float product = scale_by(sum[c], bytes[c] + x_byte - 256);
-          out[m * kLanes + c] += nan ? __builtin_nanf("") : product;
+          out[m * kLanes + c] += sum[c] * (first[c] * x_first) * (second[c] * x_second);
         }
       }
     }
