@@ -132,9 +132,7 @@ def _first_operand(
     launcher: Launcher, hidden: torch.Tensor, scale: torch.Tensor | None, problem: Problem
 ) -> Operand:
     if scale is not None:
-        return Operand(
-            hidden.view(torch.uint8).contiguous(), scale.view(torch.uint8).contiguous()
-        )
+        return Operand(hidden.view(torch.uint8).contiguous(), scale.view(torch.uint8).contiguous())
     rows = hidden if hidden.stride(1) == 1 else hidden.contiguous()
     if problem.q_dtype_a == dtypes.fp4x2:
         return quantised(launcher, rows)

@@ -18,7 +18,7 @@ from aiter_moe.weights import kernel_weight
 
 
 @torch.library.custom_op("aiter_moe::fused_moe", mutates_args=())
-def _fused_moe_op(
+def _fused_moe_op(  # noqa: PLR0913, PLR0917 - an operator takes flat arguments
     hidden_states: torch.Tensor,
     w1: torch.Tensor,
     w1_scale: torch.Tensor,
@@ -53,16 +53,17 @@ def _fused_moe_op(
         bias1,
         bias2,
     )
+    hidden_pad, intermediate_pad = pads
     options = Options(
-        ActivationType(activation), dtype, q_dtype_a, doweight_stage1, *pads,
-        block_m, ksplit, skip_inter_quant, swiglu_limit, beta, linear_beta,
+        ActivationType(activation), dtype, q_dtype_a, doweight_stage1, hidden_pad,
+        intermediate_pad, block_m, ksplit, skip_inter_quant, swiglu_limit, beta, linear_beta,
     )  # fmt: skip
     routing = Routing(topk_weight, topk_ids, expert_mask, num_local_tokens)
     return run_moe(hidden_states, a1_scale, experts, routing, options)
 
 
 @_fused_moe_op.register_fake
-def _fused_moe_fake(
+def _fused_moe_fake(  # noqa: PLR0913, PLR0917 - an operator takes flat arguments
     hidden_states: torch.Tensor,
     w1: torch.Tensor,
     w1_scale: torch.Tensor,
@@ -80,7 +81,7 @@ def _fused_moe_fake(
     return hidden_states.new_empty((topk_ids.shape[0], sizes[2]), dtype=dtype)
 
 
-def fused_moe(
+def fused_moe(  # noqa: PLR0913, PLR0917 - aiter's signature
     hidden_states: torch.Tensor,
     w1: torch.Tensor | PackedWeight,
     w2: torch.Tensor | PackedWeight,
@@ -215,9 +216,7 @@ def _output_dtype(hidden: torch.Tensor, dtype: torch.dtype | None) -> torch.dtyp
     if dtype is None:
         dtype = hidden.dtype
     if dtype not in (torch.bfloat16, torch.float16):
-        raise DtypeError(
-            f"output dtype {dtype}; pass dtype=torch.bfloat16 or torch.float16"
-        )
+        raise DtypeError(f"output dtype {dtype}; pass dtype=torch.bfloat16 or torch.float16")
     return dtype
 
 

@@ -54,13 +54,15 @@ class Constrained(Protocol):
     """Anything that lists the constraints a problem must meet to run on it."""
 
     @property
-    def constraints(self) -> Sequence[Constraint]: ...
+    def constraints(self) -> Sequence[Constraint]:
+        """Everything a problem must meet to run on it."""
 
 
 class Constraint(Protocol):
     """A named predicate on (problem, instance) that gives a reason when it does not hold."""
 
-    def reject(self, problem: Problem, instance: object) -> str | None: ...
+    def reject(self, problem: Problem, instance: object) -> str | None:
+        """Return why `problem` cannot run on `instance`, or None."""
 
 
 @dataclass(frozen=True, slots=True)

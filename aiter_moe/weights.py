@@ -17,6 +17,9 @@ from aiter_moe.errors import ArgumentError, DtypeError, LayoutError
 from aiter_moe.layouts import Layout, PackedWeight
 from aiter_moe.log import warn_once
 
+# kinds some loaders mark their weights with, whose w1 always interleaves gate and up rows
+INTERLEAVED_KINDS = ("mxfp4_moe", "mxfp4_guinterleave")
+
 _shuffled: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
 
 
@@ -79,6 +82,12 @@ def _given_raw(
             f"{name}_scale is {scale.dtype}; pass e8m0 bytes (dtypes.fp8_e8m0 or uint8)"
         )
     gate_up = None if gate_mode is None else gate_mode is GateMode.INTERLEAVE
+    if (
+        name == "w1"
+        and gate_up is None
+        and getattr(weight, "shuffle_kind", None) in INTERLEAVED_KINDS
+    ):
+        gate_up = True
     return PackedWeight.from_aiter(weight, scale, gate_up=gate_up, name=name)
 
 
@@ -102,10 +111,9 @@ def _shuffle_once(
     weight: torch.Tensor | PackedWeight, plain: PackedWeight, name: str
 ) -> PackedWeight:
     version = (weight._version, plain.scales.data_ptr())
-    known = _shuffled.get(weight)
-    if known is not None and known[0] == version:
-        packed: PackedWeight = known[1]
-        return packed
+    if weight in _shuffled and _shuffled[weight][0] == version:
+        known: PackedWeight = _shuffled[weight][1]
+        return known
     warn_once(
         ("plain weight", name),
         f"{name} is row-major (no is_shuffled mark): a shuffled copy is made and kept beside it. "

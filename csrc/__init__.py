@@ -1,1 +1,2 @@
 # SPDX-License-Identifier: MIT
+"""Hand-written device code that rendered sources instantiate."""

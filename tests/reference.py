@@ -27,7 +27,8 @@ def activate(gate: torch.Tensor, up: torch.Tensor, activation: ActivationType, *
         return 0.5 * gate * (1.0 + torch.erf(gate / 2.0**0.5)) * up
     if activation is ActivationType.Situv2:
         beta, linear = constants.get("beta", 1.0), constants.get("linear_beta", 1.0)
-        return beta * torch.tanh(gate / beta) * torch.sigmoid(gate) * linear * torch.tanh(up / linear)
+        bounded_up = linear * torch.tanh(up / linear)
+        return beta * torch.tanh(gate / beta) * torch.sigmoid(gate) * bounded_up
     raise ValueError(activation)
 
 

@@ -12,7 +12,9 @@ from aiter_moe.layouts import e8m0_shuffle, shuffle_scale, shuffle_weight
 
 def tensors(name):
     data = golden(name)
-    return {key: torch.from_numpy(data[key].copy()) for key in data.files if key[:3] in ("in_", "out")}
+    return {
+        key: torch.from_numpy(data[key].copy()) for key in data.files if key[:3] in ("in_", "out")
+    }
 
 
 def assert_same(got, want):
