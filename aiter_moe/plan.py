@@ -21,7 +21,15 @@ from aiter_moe.heuristics import get_ksplit
 from aiter_moe.problem import Problem
 from aiter_moe.refusal import describe, refusal
 from aiter_moe.targets.base import DeviceFacts
-from aiter_moe.verdict import KSPLITS, Case, Kernels, Overrides, row_refusal, split_refusal
+from aiter_moe.verdict import (
+    KSPLITS,
+    Case,
+    Kernels,
+    Overrides,
+    row_refusal,
+    split_refusal,
+    stage2_kinds,
+)
 
 A4W4_BLOCK_M = 64
 
@@ -283,14 +291,6 @@ def _block_order(case: Case, wished: int) -> list[int]:
     return sorted(existing, key=lambda b: (distance[b], b))
 
 
-def _stage2_kinds(case: Case) -> tuple[Kind, ...]:
-    """Return the kinds of stage-2 kernels to try in order; a4w4 requantises unless told not to."""
-    skip = case.overrides.skip_inter_quant
-    if case.work.kind is not Kind.A4W4 or skip is False:
-        return (case.work.kind,)
-    return (Kind.A16W4,) if skip else (Kind.A4W4, Kind.A16W4)
-
-
 def _candidates(case: Case, stage: int, block_m: int) -> list[Instance]:
     """Return the usable instances of a stage and block, those of the most CPU features first."""
     found = [
@@ -310,7 +310,7 @@ def _first(found: list[Instance], name: str) -> Instance | None:
 
 def _choices(case: Case, wish: _Wish) -> Iterator[tuple[Instance, Instance, int]]:
     """Yield (stage 1, stage 2, ksplit) that run the problem, the most wished first."""
-    kinds = _stage2_kinds(case)
+    kinds = stage2_kinds(case)
     splits = (wish.ksplit, 1) if wish.ksplit > 1 else (wish.ksplit,)
     for block_m in _block_order(case, wish.block_m):
         firsts = _candidates(case, 1, block_m)

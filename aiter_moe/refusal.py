@@ -17,7 +17,7 @@ from aiter_moe.configs.schema import format_dtype
 from aiter_moe.enums import ActivationType, GateMode, Kind, QuantType
 from aiter_moe.errors import UnsupportedProblemError
 from aiter_moe.problem import Problem
-from aiter_moe.verdict import Case, usable
+from aiter_moe.verdict import Case, stage2_kinds, usable
 
 _SHOWN = 2
 _SIZE_UNITS = (32, 64, 128, 256)
@@ -84,8 +84,10 @@ def refusal(case: Case) -> UnsupportedProblemError:
 
 def _stage_lines(case: Case, stage: int) -> list[str]:
     instances = [i for i in case.kernels.instances if i.stage == stage]
+    if stage == 2:
+        instances = [i for i in instances if i.kind in stage2_kinds(case)]
     if not instances:
-        return ["the catalogue has no kernel"]
+        return ["the catalogue has no kernel for it"]
     reasons = verdicts(case, instances)
     running = [i for i in instances if not reasons[i]]
     if not running:
@@ -98,8 +100,8 @@ def _stage_lines(case: Case, stage: int) -> list[str]:
 
 
 def _advice(case: Case) -> str:
-    if case.overrides.block_m is not None and _runs(case.work, case):
-        return "leave block_m to the dispatcher"
+    if _runs(case.work, case):
+        return "leave block_m and skip_inter_quant to the dispatcher"
     for change, other in _neighbours(case.work):
         if _runs(other, case):
             return f"nearest supported problem: {change}"
@@ -107,13 +109,12 @@ def _advice(case: Case) -> str:
 
 
 def _runs(problem: Problem, case: Case) -> bool:
+    """Say whether some pair of kernels runs `problem` when nothing narrows the choice."""
     blocks: list[set[int]] = [
         {
             i.block_m
             for i in case.kernels.instances
-            if i.stage == stage
-            and (stage == 1 or i.kind is problem.kind)
-            and usable(problem, case.facts, i) is None
+            if i.stage == stage and usable(problem, case.facts, i) is None
         }
         for stage in (1, 2)
     ]

@@ -162,6 +162,14 @@ class Case:
         return usable(self.work, self.facts, instance)
 
 
+def stage2_kinds(case: Case) -> tuple[Kind, ...]:
+    """Return the kinds of stage-2 kernels to try in order; a4w4 requantises unless told not to."""
+    skip = case.overrides.skip_inter_quant
+    if case.work.kind is not Kind.A4W4 or skip is False:
+        return (case.work.kind,)
+    return (Kind.A16W4,) if skip else (Kind.A4W4, Kind.A16W4)
+
+
 def row_refusal(row: Row, case: Case) -> Refused | None:
     """Return why a row found by its key is not used, or None.
 

@@ -111,7 +111,7 @@ def _report(duplicates: Sequence[Duplicate]) -> None:
         example = found[0]
         warn_once(
             ("duplicate rows", pair),
-            f"{pair[0]}: {len(found)} rows repeat keys of {pair[1]}; the first row counts "
+            f"{pair[0]}: keys of {pair[1]} are repeated ({len(found)}); the first row counts "
             f"(e.g. {example.first.where}, not {example.repeated.where}); remove one of them",
         )
 
