@@ -139,8 +139,8 @@ def require_arch(path: Path, arch: str) -> None:
         ) from error
     if found != arch:
         raise LaunchError(
-            f"{path} was compiled for {found}, asked for was {arch}; it is not loaded. "
-            f"Run: aiter-moe build --target {arch}"
+            f"{path} was compiled for {found}, asked for was {arch}; it is not loaded. Delete "
+            f"{path.parent}, and it will be compiled again"
         )
 
 

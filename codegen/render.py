@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 GENERATOR = "aiter_moe codegen 1"
 RUNTIME_NAME = "aiter_moe_cpu_runtime"
 
+# The support library comes in two builds: with these features of /proc/cpuinfo, and with none.
+RUNTIME_FEATURES = frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl"})
+
 
 @cache
 def template_root() -> Path:
@@ -76,9 +79,10 @@ def runtime_unit(features: frozenset[str] = frozenset()) -> BuildUnit:
     Parameters
     ----------
     features : frozenset of str
-        Instruction-set features the library may use, as the tiles of `codegen.cpu` name them.
+        Instruction-set features of the machine, as /proc/cpuinfo names them; the library is
+        built with RUNTIME_FEATURES where it has them all, else for any CPU.
     """
-    flags = feature_flags(features)
+    flags = feature_flags(RUNTIME_FEATURES if features >= RUNTIME_FEATURES else frozenset())
     file_name = f"{RUNTIME_NAME}.cpp"
     header = _header("cpu", f"{RUNTIME_NAME}, the CPU support library", file_name, flags)
     # An include, so that the library's own files find each other in their folder.

@@ -10,6 +10,18 @@ from aiter_moe.codegen.unit import BuildUnit
 
 GCC_VERSION = "g++ (Fake) 13.1.0"
 
+# A GPU kernel that keeps 64 values a lane in 16 registers.
+SPILLING = """
+extern "C" __attribute__((global)) __attribute__((amdgpu_flat_work_group_size(64, 64)))
+__attribute__((amdgpu_num_vgpr(16))) void spilling(float* p) {
+  float v[64];
+  int t = __builtin_amdgcn_workitem_id_x();
+  for (int i = 0; i < 64; ++i) v[i] = p[i * 64 + t];
+  __builtin_amdgcn_s_barrier();
+  for (int i = 0; i < 64; ++i) p[(63 - i) * 64 + t] = v[i] * v[(i * 7) % 64];
+}
+"""
+
 
 @dataclass(frozen=True)
 class FakeCompiler:

@@ -11,9 +11,15 @@ import pytest
 from aiter_moe.codegen.catalogue import TARGETS, catalogue
 from aiter_moe.codegen.includes import csrc_root, headers_of
 from aiter_moe.codegen.instance import Instance
-from aiter_moe.codegen.render import feature_flags, render, runtime_unit
+from aiter_moe.codegen.render import (
+    RUNTIME_FEATURES,
+    feature_flags,
+    render,
+    runtime_unit,
+)
 from aiter_moe.enums import ActivationType, Kind
 from aiter_moe.errors import BuildError
+from aiter_moe.targets.cpu_features import RUNTIME_AVX512
 
 
 @dataclass(frozen=True)
@@ -116,11 +122,19 @@ def test_every_instance_renders_to_a_source_of_its_own(target: str) -> None:
 
 
 def test_the_runtime_unit_depends_on_the_runtimes_files() -> None:
-    unit = runtime_unit(frozenset({"avx512_bf16", "avx2"}))
-    assert unit.flags == ("-mavx2", "-mavx512bf16")
+    unit = runtime_unit(frozenset())
     names = [name for name, _ in headers_of(unit.source, csrc_root(), unit.name)]
     assert "cpu/runtime/runtime.cpp" in names
     assert len(names) > 1
+
+
+def test_the_runtime_has_two_builds_whatever_else_a_cpu_can_do() -> None:
+    assert RUNTIME_FEATURES == RUNTIME_AVX512
+    wide = runtime_unit(RUNTIME_FEATURES)
+    assert wide.flags == ("-mavx512bw", "-mavx512dq", "-mavx512f", "-mavx512vl")
+    assert runtime_unit(RUNTIME_FEATURES | {"avx2", "amx_tile"}) == wide
+    assert runtime_unit(frozenset({"avx512f", "avx2"})) == runtime_unit()
+    assert runtime_unit().flags == ()
 
 
 def test_features_become_flags_in_a_fixed_order() -> None:
