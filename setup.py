@@ -1,9 +1,14 @@
 # SPDX-License-Identifier: MIT
-"""Package map of the tree, and kernels built at install time when PREBUILD_KERNELS asks for it."""
+"""Package map of the tree, and kernels built at install time when PREBUILD_KERNELS asks for it.
+
+``PREBUILD_KERNELS=cpu,gfx950 pip install .`` compiles the catalogues of those targets into the
+package, where the kernel cache finds them.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -28,31 +33,61 @@ def package_directories() -> dict[str, str]:
     return found
 
 
+def prebuild_targets() -> list[str]:
+    """Return the targets PREBUILD_KERNELS names."""
+    names = os.environ.get("PREBUILD_KERNELS", "").split(",")
+    return [name.strip() for name in names if name.strip()]
+
+
+def _environment_of_user(*extra: str) -> dict[str, str]:
+    """Return the environment outside pip's build isolation, with `extra` import folders."""
+    kept = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONNOUSERSITE")}
+    return kept | {"PYTHONPATH": os.pathsep.join(extra)}
+
+
+def prebuild_requirements() -> list[str]:
+    """Return what building kernels needs beside setuptools.
+
+    pip's isolated build hides the packages already installed, torch above all, which is too
+    large to fetch a second time: only what the user's environment lacks is asked for.
+    """
+    if not prebuild_targets():
+        return []
+    text = Path("pyproject.toml").read_text(encoding="utf-8")
+    block = re.search(r"^dependencies = \[(.*?)^\]", text, re.MULTILINE | re.DOTALL)
+    wanted = [*re.findall(r'"([^"]+)"', block[1] if block else ""), "ziglang>=0.17.0"]
+    probe = "import importlib.util,sys; sys.exit(importlib.util.find_spec(sys.argv[1]) is None)"
+    environment = _environment_of_user()
+    return [
+        requirement
+        for requirement in wanted
+        if subprocess.run(
+            [sys.executable, "-c", probe, re.split(r"[<>=~! ]", requirement)[0]],
+            env=environment,
+            check=False,
+        ).returncode
+    ]
+
+
 class BuildWithKernels(build_py):
     """``build_py`` that afterwards compiles the targets named by PREBUILD_KERNELS."""
 
     def run(self) -> None:
         """Copy the packages, then compile kernels into ``aiter_moe/prebuilt``."""
         super().run()
-        targets = [t for t in os.environ.get("PREBUILD_KERNELS", "").split(",") if t.strip()]
-        if not targets:
-            return
-        library = Path("." if self.editable_mode else self.build_lib).resolve()
-        out = library / "aiter_moe" / "prebuilt"
-        for target in targets:
-            self.announce(f"building the kernels of target {target.strip()}", level=2)
+        if self.editable_mode:
+            return  # an editable install builds on demand; `aiter-moe build` fills its cache
+        library = Path(self.build_lib).resolve()
+        folders = [str(library), *filter(None, sys.path)]
+        for target in prebuild_targets():
+            self.announce(f"building the kernels of target {target}", level=2)
             subprocess.run(
-                [sys.executable, "-m", "aiter_moe", "build", "--target", target.strip(),
-                 "--cache-dir", str(out)],
+                [sys.executable, "-m", "aiter_moe", "build", "--target", target,
+                 "--cache-dir", str(library / "aiter_moe" / "prebuilt")],
                 check=True,
                 cwd=library,
-                env=self.kernel_environment(library),
+                env=_environment_of_user(*folders),
             )  # fmt: skip
-
-    def kernel_environment(self, library: Path) -> dict[str, str]:
-        """Return the environment in which the freshly copied package is the one imported."""
-        path = [str(library), *filter(None, [os.environ.get("PYTHONPATH")])]
-        return os.environ | {"PYTHONPATH": os.pathsep.join(path)}
 
 
 directories = package_directories()
@@ -62,8 +97,9 @@ setup(
     package_data={
         "aiter_moe": ["py.typed"],
         "aiter_moe.templates": ["*.j2"],
-        "aiter_moe.csrc": ["**/*.h", "**/*.cpp", "**/*.hip"],
+        "aiter_moe.csrc": ["**/*.h", "**/*.cpp"],
         "aiter_moe.tuning": ["shapes/*.csv"],
     },
+    setup_requires=prebuild_requirements(),
     cmdclass={"build_py": BuildWithKernels},
 )
