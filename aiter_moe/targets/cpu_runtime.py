@@ -17,9 +17,7 @@ from typing import Any, TypeAlias
 
 import torch
 
-from aiter_moe.codegen.build import ensure
 from aiter_moe.codegen.instance import Instance
-from aiter_moe.codegen.render import render, runtime_unit
 from aiter_moe.errors import LaunchError
 from aiter_moe.targets.arguments import StageArgs
 from aiter_moe.targets.cpu_features import RUNTIME_AVX512
@@ -175,10 +173,16 @@ class Kernel:
 @cache
 def load_runtime(avx512: bool) -> Runtime:
     """Return the support library of one instruction set, built and loaded on first use."""
+    from aiter_moe.codegen.build import ensure
+    from aiter_moe.codegen.render import runtime_unit
+
     features = RUNTIME_AVX512 if avx512 else frozenset[str]()
     return Runtime(ensure(runtime_unit(features)).path)
 
 
 def load_kernel(instance: Instance) -> Kernel:
     """Return the kernel of `instance`, built unless the cache has it."""
+    from aiter_moe.codegen.build import ensure
+    from aiter_moe.codegen.render import render
+
     return Kernel(ensure(render(instance)).path)

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // The thread pool: one per process, started on first use and kept; the caller is worker 0.
-// A task is a sequence of phases with a barrier between them; the items of a phase are handed
-// out by an atomic counter, large chunks first. Results never depend on who runs which item.
+// A task is a sequence of phases; a phase starts when all items of the one before have run. Items
+// are handed out by an atomic counter, large chunks first; who comes late finds less to do, and
+// nobody waits for a thread that has not come at all. Results never depend on who runs which item.
 #pragma once
 
 #include "cpu/runtime/gate.h"
@@ -20,7 +21,7 @@ class Pool {
   static constexpr int kMaxThreads = 1024;
   static constexpr int kMaxPhases = 8;
 
-  // Run all phases of `task` on up to `threads` threads; return how many took part, or -1 where
+  // Run all phases of `task` on up to `threads` threads; return how many were asked, or -1 where
   // the task has more phases than a pool takes. `items` must depend on `args` alone.
   static int run(const Task& task, const void* args, int threads) {
     Launch launch{};
@@ -58,10 +59,6 @@ class Pool {
     }
   };
 
-  struct alignas(64) Counter {
-    long next;
-  };
-
   struct Worker {
     uint32_t seen;
     int index;
@@ -95,32 +92,76 @@ class Pool {
 
   void init() {
     launches_.init();
-    start_.init();
-    barrier_.init();
-    arrived_ = 0;
+    opened_.init();
+    left_.init();
+    visitors_ = 0;
     workers_started_ = 0;
   }
 
   int run_together(const Launch& launch) {
     launches_.lock();
-    launch_ = launch;
     start_workers(launch.participants);
-    launch_.participants = smaller(launch.participants, workers_started_ + 1);
-    const int took_part = launch_.participants;
-    for (int phase = 0; phase < launch_.phases; ++phase) counters_[phase].next = 0;
-    // The gate carries the number of participants, so that a worker that sits a launch out never
-    // reads a launch that is being written.
-    start_.publish(static_cast<uint32_t>(took_part));
-    take_part(0);
+    const int participants = smaller(launch.participants, workers_started_ + 1);
+    for (int phase = 0; phase < launch.phases; ++phase) run_phase(launch, phase, participants);
     launches_.unlock();
-    return took_part;
+    return participants;
+  }
+
+  void run_phase(const Launch& launch, int phase, int participants) {
+    if (launch.items[phase] <= 0) return;
+    task_ = launch.task;
+    args_ = launch.args;
+    phase_ = phase;
+    items_ = launch.items[phase];
+    shares_ = 4L * participants;
+    __atomic_store_n(&next_, 0, __ATOMIC_RELAXED);
+    if (items_ > 1) open(participants);
+    drain(0);
+    if (items_ > 1) close();
+  }
+
+  // `visitors_` is the number of the open phase in the upper half and, in the lower, how many
+  // workers are at it. A worker only touches the phase between enter and leave, and the caller
+  // only changes it when it has closed it with nobody inside.
+  void open(int participants) {
+    const uint64_t number = opened_.word().number + 1;
+    __atomic_store_n(&visitors_, number << 32, __ATOMIC_RELEASE);
+    opened_.publish(static_cast<uint32_t>(participants));
+  }
+
+  void close() {
+    for (;;) {
+      const uint32_t seen = left_.word().number;
+      uint64_t nobody = __atomic_load_n(&visitors_, __ATOMIC_ACQUIRE) & ~kVisitors;
+      if (__atomic_compare_exchange_n(&visitors_, &nobody, kClosed, false, __ATOMIC_ACQ_REL,
+                                      __ATOMIC_ACQUIRE)) {
+        return;
+      }
+      left_.await_change(seen, spins());
+    }
+  }
+
+  bool enter(uint32_t number) {
+    uint64_t now = __atomic_load_n(&visitors_, __ATOMIC_ACQUIRE);
+    while (now >> 32 == number && now != kClosed) {
+      if (__atomic_compare_exchange_n(&visitors_, &now, now + 1, false, __ATOMIC_ACQ_REL,
+                                      __ATOMIC_ACQUIRE)) {
+        return true;
+      }
+    }
+    return false;
+  }
+
+  void leave() {
+    const uint64_t now = __atomic_sub_fetch(&visitors_, 1, __ATOMIC_ACQ_REL);
+    if ((now & kVisitors) == 0) left_.publish(0);
   }
 
   void start_workers(int participants) {
     while (workers_started_ + 1 < participants) {
       Worker& worker = workers_[workers_started_];
       worker.index = workers_started_ + 1;
-      worker.seen = start_.word().number;
+      worker.seen = opened_.word().number;
       uintptr_t thread = 0;
       if (host_thread_create(&thread, nullptr, &worker_main, &worker) != 0) return;
       host_thread_detach(thread);
@@ -132,58 +173,44 @@ class Pool {
     const Worker self = *static_cast<Worker*>(argument);
     Gate::Word word{self.seen, 0};
     for (;;) {
-      word = pool_.start_.await_change(word.number, spins());
-      if (self.index < static_cast<int>(word.value)) pool_.take_part(self.index);
+      word = pool_.opened_.await_change(word.number, spins());
+      if (self.index >= static_cast<int>(word.value) || !pool_.enter(word.number)) continue;
+      pool_.drain(self.index);
+      pool_.leave();
     }
     return nullptr;
   }
 
-  void take_part(int worker) {
+  void drain(int worker) {
     const DefaultFloats floats;
     inside_ = 1;
-    const int last = launch_.phases - 1;
-    for (int phase = 0; phase <= last; ++phase) {
-      drain(phase, worker);
-      // After the last barrier only the caller must wait: the others have nothing to read.
-      pass_barrier(phase < last || worker == 0);
+    long begin = __atomic_load_n(&next_, __ATOMIC_RELAXED);
+    while (begin < items_) {
+      const long chunk = larger<long>((items_ - begin) / shares_, 1);
+      if (!__atomic_compare_exchange_n(&next_, &begin, begin + chunk, false, __ATOMIC_RELAXED,
+                                       __ATOMIC_RELAXED)) {
+        continue;
+      }
+      task_.run(args_, phase_, begin, begin + chunk, worker);
+      begin = __atomic_load_n(&next_, __ATOMIC_RELAXED);
     }
     inside_ = 0;
   }
 
-  void drain(int phase, int worker) {
-    const long items = launch_.items[phase];
-    long* next = &counters_[phase].next;
-    long begin = __atomic_load_n(next, __ATOMIC_RELAXED);
-    while (begin < items) {
-      const long chunk = larger<long>((items - begin) / (4L * launch_.participants), 1);
-      if (!__atomic_compare_exchange_n(next, &begin, begin + chunk, false, __ATOMIC_RELAXED,
-                                       __ATOMIC_RELAXED)) {
-        continue;
-      }
-      launch_.task.run(launch_.args, phase, begin, begin + chunk, worker);
-      begin = __atomic_load_n(next, __ATOMIC_RELAXED);
-    }
-  }
-
-  void pass_barrier(bool wait) {
-    const uint32_t seen = barrier_.word().number;
-    // Read before arriving: afterwards the next launch may already be written.
-    const int participants = launch_.participants;
-    if (__atomic_add_fetch(&arrived_, 1, __ATOMIC_ACQ_REL) == participants) {
-      __atomic_store_n(&arrived_, 0, __ATOMIC_RELAXED);
-      barrier_.publish(0);
-    } else if (wait) {
-      barrier_.await_change(seen, spins());
-    }
-  }
+  static constexpr uint64_t kVisitors = 0xFFFFFFFFu;
+  static constexpr uint64_t kClosed = 0;
 
   Mutex launches_;
-  Gate start_;
-  Gate barrier_;
-  alignas(64) int arrived_;
-  alignas(64) Launch launch_;
+  Gate opened_;  // a phase has started; its value is the number of participants
+  Gate left_;    // the last worker at a phase has left
+  alignas(64) uint64_t visitors_;
+  alignas(64) long next_;
+  alignas(64) Task task_;
+  const void* args_;
+  int phase_;
+  long items_;
+  long shares_;
   int workers_started_;
-  Counter counters_[kMaxPhases];
   Worker workers_[kMaxThreads];
 
   static Pool pool_;

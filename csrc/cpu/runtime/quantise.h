@@ -20,15 +20,16 @@ constexpr uint32_t kInfinityBits = 0x7F800000u;
 constexpr uint32_t kNanScale = 255;
 
 // The scale of a block from the bits of its largest magnitude.
-inline uint32_t scale_byte(uint32_t amax_bits, Rounding rounding) {
+template <Rounding kRounding>
+inline uint32_t scale_byte(uint32_t amax_bits) {
   if (amax_bits >= kInfinityBits) return kNanScale;
   const float amax = float_of(amax_bits);
   uint32_t target = bits_of(amax * 0.25f);
-  if (rounding == Rounding::kUp) target = bits_of(amax / 6.0f);
-  if (rounding == Rounding::kEven) {
+  if (kRounding == Rounding::kUp) target = bits_of(amax / 6.0f);
+  if (kRounding == Rounding::kEven) {
     target = bits_of(float_of((amax_bits + 0x200000u) & kInfinityBits) * 0.25f);
   }
-  const bool up = rounding == Rounding::kUp || rounding == Rounding::kCeil;
+  const bool up = kRounding == Rounding::kUp || kRounding == Rounding::kCeil;
   return (target >> 23) + (up && (target & 0x7FFFFFu) != 0);
 }
 
@@ -41,21 +42,17 @@ inline float inverse_scale(uint32_t scale) {
 
 #if defined(__AVX512F__) && defined(__AVX512BW__)
 
-inline void load_block(const uint16_t* x, Float type, __m512& low, __m512& high) {
-  const __m256i first = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x));
-  const __m256i second = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x + 16));
-  if (type == Float::kBf16) {
-    low = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(first), 16));
-    high = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(second), 16));
+// 16 values from element `first` on, widened to f32.
+template <Float kType>
+inline __m512 load_values(const void* x, long first) {
+  if constexpr (kType == Float::kF32) {
+    return _mm512_loadu_ps(static_cast<const float*>(x) + first);
   } else {
-    low = _mm512_cvtph_ps(first);
-    high = _mm512_cvtph_ps(second);
+    const uint16_t* from = static_cast<const uint16_t*>(x) + first;
+    const __m256i half = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+    if constexpr (kType == Float::kF16) return _mm512_cvtph_ps(half);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
   }
-}
-
-inline void load_block(const float* x, Float, __m512& low, __m512& high) {
-  low = _mm512_loadu_ps(x);
-  high = _mm512_loadu_ps(x + 16);
 }
 
 // Codes 0..15 of 16 values, one per 32-bit lane.
@@ -88,34 +85,35 @@ inline __m128i pack_codes(__m512i codes) {
   return _mm512_cvtepi64_epi8(_mm512_or_si512(codes, _mm512_srli_epi64(codes, 28)));
 }
 
-template <typename Element>
-inline uint32_t quantise_block(const Element* x, Float type, Rounding rounding, uint8_t* codes) {
-  __m512 low, high;
-  load_block(x, type, low, high);
+template <Float kType, Rounding kRounding>
+inline uint32_t quantise_block(const void* x, long first, uint8_t* codes) {
+  const __m512 low = load_values<kType>(x, first);
+  const __m512 high = load_values<kType>(x, first + 16);
   const __m512i positive = _mm512_set1_epi32(0x7FFFFFFF);
   // Magnitudes order as integers; an infinity or NaN is above all others.
   const __m512i most =
       _mm512_max_epu32(_mm512_and_si512(_mm512_castps_si512(low), positive),
                        _mm512_and_si512(_mm512_castps_si512(high), positive));
-  const uint32_t scale = scale_byte(_mm512_reduce_max_epu32(most), rounding);
+  const uint32_t scale = scale_byte<kRounding>(_mm512_reduce_max_epu32(most));
   if (scale == kNanScale) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(codes), _mm_setzero_si128());
     return scale;
   }
   const __m512 inverse = _mm512_set1_ps(inverse_scale(scale));
-  const __m128i first = pack_codes(fp4_codes(_mm512_mul_ps(low, inverse)));
-  const __m128i second = pack_codes(fp4_codes(_mm512_mul_ps(high, inverse)));
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(codes), _mm_unpacklo_epi64(first, second));
+  const __m128i head = pack_codes(fp4_codes(_mm512_mul_ps(low, inverse)));
+  const __m128i tail = pack_codes(fp4_codes(_mm512_mul_ps(high, inverse)));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(codes), _mm_unpacklo_epi64(head, tail));
   return scale;
 }
 
 #else
 
-inline float element(const uint16_t* x, int i, Float type) {
-  return type == Float::kBf16 ? bf16_to_f32(x[i]) : f16_to_f32(x[i]);
+template <Float kType>
+inline float element(const void* x, long i) {
+  if constexpr (kType == Float::kF32) return static_cast<const float*>(x)[i];
+  const uint16_t half = static_cast<const uint16_t*>(x)[i];
+  return kType == Float::kBf16 ? bf16_to_f32(half) : f16_to_f32(half);
 }
-
-inline float element(const float* x, int i, Float) { return x[i]; }
 
 // Code 0..15 of one value; the steps are those of the vector version.
 inline uint32_t fp4_code(float value) {
@@ -123,17 +121,20 @@ inline uint32_t fp4_code(float value) {
   const uint32_t magnitude = bits & 0x7FFFFFFFu;
   const uint32_t large = ((magnitude + 0x1FFFFFu + (magnitude >> 22 & 1u)) >> 22) - (2 * 127 - 2);
   const uint32_t small = bits_of(float_of(magnitude) + float_of(0x4A800000u)) - 0x4A800000u;
-  const uint32_t code = magnitude < 0x3F800000u ? small : large;
-  return (code < 7u ? code : 7u) | (bits >> 28 & 8u);
+  const uint32_t code = choose(magnitude < 0x3F800000u, small, large);
+  return smaller<int32_t>(static_cast<int32_t>(code), 7) | (bits >> 28 & 8u);
 }
 
-template <typename Element>
-inline uint32_t quantise_block(const Element* x, Float type, Rounding rounding, uint8_t* codes) {
+template <Float kType, Rounding kRounding>
+inline uint32_t quantise_block(const void* x, long first, uint8_t* codes) {
   float values[32];
-  uint32_t most = 0;
-  for (int i = 0; i < 32; ++i) values[i] = element(x, i, type);
-  for (int i = 0; i < 32; ++i) most = larger(most, bits_of(values[i]) & 0x7FFFFFFFu);
-  const uint32_t scale = scale_byte(most, rounding);
+  int32_t most = 0;
+  for (int i = 0; i < 32; ++i) values[i] = element<kType>(x, first + i);
+  for (int i = 0; i < 32; ++i) {
+    const int32_t magnitude = static_cast<int32_t>(bits_of(values[i]) & 0x7FFFFFFFu);
+    most = most > magnitude ? most : magnitude;
+  }
+  const uint32_t scale = scale_byte<kRounding>(static_cast<uint32_t>(most));
   if (scale == kNanScale) {
     host_memset(codes, 0, 16);
     return scale;
@@ -160,15 +161,34 @@ struct QuantiseArgs {
   Rounding rounding;
 };
 
-template <typename Element>
-inline void quantise_row(const QuantiseArgs& args, long row) {
+template <Float kType, Rounding kRounding>
+inline void quantise_rows(const QuantiseArgs& args, long begin, long end) {
   const long blocks = args.columns / 32;
-  const Element* x = static_cast<const Element*>(args.x) + row * args.stride;
-  uint8_t* codes = args.codes + row * (args.columns / 2);
-  uint8_t* scales = args.scales + row * blocks;
-  for (long block = 0; block < blocks; ++block) {
-    scales[block] = static_cast<uint8_t>(
-        quantise_block(x + 32 * block, args.type, args.rounding, codes + 16 * block));
+  for (long row = begin; row < end; ++row) {
+    uint8_t* codes = args.codes + row * (args.columns / 2);
+    for (long block = 0; block < blocks; ++block) {
+      const uint32_t scale = quantise_block<kType, kRounding>(
+          args.x, row * args.stride + 32 * block, codes + 16 * block);
+      args.scales[row * blocks + block] = static_cast<uint8_t>(scale);
+    }
+  }
+}
+
+template <Float kType>
+inline void quantise_rows(const QuantiseArgs& args, long begin, long end) {
+  switch (args.rounding) {
+    case Rounding::kDown: return quantise_rows<kType, Rounding::kDown>(args, begin, end);
+    case Rounding::kUp: return quantise_rows<kType, Rounding::kUp>(args, begin, end);
+    case Rounding::kEven: return quantise_rows<kType, Rounding::kEven>(args, begin, end);
+    case Rounding::kCeil: return quantise_rows<kType, Rounding::kCeil>(args, begin, end);
+  }
+}
+
+inline void quantise_rows(const QuantiseArgs& args, long begin, long end) {
+  switch (args.type) {
+    case Float::kBf16: return quantise_rows<Float::kBf16>(args, begin, end);
+    case Float::kF16: return quantise_rows<Float::kF16>(args, begin, end);
+    case Float::kF32: return quantise_rows<Float::kF32>(args, begin, end);
   }
 }
 
@@ -178,14 +198,7 @@ inline void quantise(const QuantiseArgs& args, int threads) {
       [](const void*) { return 1; },
       [](const void* context, int) { return static_cast<const QuantiseArgs*>(context)->rows; },
       [](const void* context, int, long begin, long end, int) {
-        const QuantiseArgs& rows = *static_cast<const QuantiseArgs*>(context);
-        for (long row = begin; row < end; ++row) {
-          if (rows.type == Float::kF32) {
-            quantise_row<float>(rows, row);
-          } else {
-            quantise_row<uint16_t>(rows, row);
-          }
-        }
+        quantise_rows(*static_cast<const QuantiseArgs*>(context), begin, end);
       }};
   const long useful = args.rows * args.columns / kElementsPerThread;
   Pool::run(task, &args, static_cast<int>(smaller<long>(threads, useful)));

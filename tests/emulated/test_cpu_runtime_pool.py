@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: MIT
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import threading
+from pathlib import Path
+
+import pytest
+from cpu_probe import Recorder, probe_task
+
+from aiter_moe.targets.cpu_runtime import Runtime, load_runtime
+
+
+@pytest.fixture(scope="module")
+def runtime() -> Runtime:
+    return load_runtime(avx512=False)
+
+
+def launch(runtime: Runtime, recorder: Recorder, threads: int) -> int:
+    return runtime.pool_run(ctypes.addressof(probe_task()), recorder.address, threads)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 7, 16])
+@pytest.mark.parametrize("items", [0, 1, 2, 17, 1000])
+def test_every_item_of_every_phase_runs_exactly_once(
+    runtime: Runtime, threads: int, items: int
+) -> None:
+    for _ in range(5):
+        recorder = Recorder(items, phases=3)
+        launch(runtime, recorder, threads)
+        assert recorder.complete
+        assert (recorder.workers < threads).all()
+
+
+def test_a_phase_begins_only_when_the_one_before_is_over(runtime: Runtime) -> None:
+    for _ in range(50):
+        recorder = Recorder(items=24, phases=8, spin=2000)
+        launch(runtime, recorder, threads=4)
+        assert recorder.early[0] == 0
+        assert recorder.complete
+
+
+def test_more_than_one_thread_takes_part_when_items_are_long(runtime: Runtime) -> None:
+    for _ in range(200):
+        recorder = Recorder(items=64, spin=100_000)
+        assert launch(runtime, recorder, threads=2) == 2
+        if len(set(recorder.workers.ravel().tolist())) == 2:
+            return
+    pytest.fail("worker 1 never ran an item")
+
+
+def test_no_more_threads_are_asked_than_there_are_items(runtime: Runtime) -> None:
+    assert launch(runtime, Recorder(items=3), threads=8) == 3
+    assert launch(runtime, Recorder(items=1), threads=8) == 1
+    assert launch(runtime, Recorder(items=5), threads=0) == 1
+
+
+def test_the_number_of_threads_may_change_from_launch_to_launch(runtime: Runtime) -> None:
+    for threads in (4, 2, 8, 1, 3, 8, 2) * 20:
+        recorder = Recorder(items=40, phases=2)
+        launch(runtime, recorder, threads)
+        assert recorder.complete
+        assert recorder.workers.max() < threads
+
+
+def test_threads_are_started_once_and_kept(runtime: Runtime) -> None:
+    def threads_now() -> int:
+        return len(list(Path("/proc/self/task").iterdir()))
+
+    launch(runtime, Recorder(items=100), threads=6)
+    before = threads_now()
+    for _ in range(200):
+        launch(runtime, Recorder(items=100), threads=6)
+    assert threads_now() <= before
+
+
+@pytest.mark.parametrize("spins", [0, 2000])
+def test_sleeping_and_spinning_workers_both_wake(runtime: Runtime, spins: int) -> None:
+    runtime._set_spins(spins)
+    try:
+        for _ in range(300):
+            recorder = Recorder(items=8, phases=3)
+            launch(runtime, recorder, threads=4)
+            assert recorder.complete
+    finally:
+        runtime._set_spins(2000)
+
+
+def test_several_python_threads_may_launch_at_once(runtime: Runtime) -> None:
+    incomplete: list[Recorder] = []
+
+    def caller(threads: int) -> None:
+        for _ in range(50):
+            recorder = Recorder(items=30, phases=2, spin=50)
+            launch(runtime, recorder, threads)
+            if not recorder.complete:
+                incomplete.append(recorder)
+
+    callers = [threading.Thread(target=caller, args=(n,)) for n in (1, 2, 3, 4, 4)]
+    for one in callers:
+        one.start()
+    for one in callers:
+        one.join(timeout=60)
+    assert not any(one.is_alive() for one in callers)
+    assert not incomplete
+
+
+def test_a_kernel_that_launches_from_inside_an_item_does_not_deadlock(runtime: Runtime) -> None:
+    inner = Recorder(items=9, phases=2)
+    outer = Recorder(items=6)
+    outer.args.pool_run = ctypes.cast(runtime.pool_run, ctypes.c_void_p).value
+    outer.args.nested_task = ctypes.addressof(probe_task())
+    outer.args.nested = inner.address
+    launch(runtime, outer, threads=3)
+    assert outer.complete
+    assert inner.complete
+    assert (inner.workers == 0).all()
+
+
+def test_too_many_phases_are_refused(runtime: Runtime) -> None:
+    recorder = Recorder(items=2, phases=9)
+    assert launch(runtime, recorder, threads=2) == -1
+    assert (recorder.counts == 0).all()
+
+
+def _run_in_fork(runtime: Runtime, rounds: int) -> int | None:
+    """Launch in a forked child; return its exit status, or None where it hangs."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        good = True
+        for _ in range(rounds):
+            recorder = Recorder(items=20, phases=3)
+            launch(runtime, recorder, threads=4)
+            good = good and recorder.complete
+        os._exit(0 if good else 1)
+    os.close(write)
+    ready, _, _ = select.select([read], [], [], 30)  # readable at the child's end
+    os.close(read)
+    if not ready:
+        os.kill(child, 9)
+    status = os.waitpid(child, 0)[1]
+    return os.waitstatus_to_exitcode(status) if ready else None
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_has_a_pool_of_its_own(runtime: Runtime) -> None:
+    launch(runtime, Recorder(items=20), threads=4)
+    assert _run_in_fork(runtime, rounds=20) == 0
+    recorder = Recorder(items=20, phases=3)
+    launch(runtime, recorder, threads=4)
+    assert recorder.complete
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_fork_in_the_middle_of_another_threads_launch_is_survived(runtime: Runtime) -> None:
+    stop = threading.Event()
+
+    def keep_launching() -> None:
+        while not stop.is_set():
+            launch(runtime, Recorder(items=50, phases=2, spin=500), threads=4)
+
+    busy = threading.Thread(target=keep_launching)
+    busy.start()
+    try:
+        for _ in range(10):
+            assert _run_in_fork(runtime, rounds=3) == 0
+    finally:
+        stop.set()
+        busy.join(timeout=60)
+    assert not busy.is_alive()
