@@ -7,9 +7,9 @@ starts them in order.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import ctypes
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from aiter_moe.codegen.constraints import MX_BLOCK, Rule
 from aiter_moe.codegen.instance import Instance
@@ -57,9 +57,10 @@ class Gfx9Tile:
     depth : int
         Steps of 256 elements that are requested ahead.
     waves_per_simd : int
-        Waves that share a SIMD; sets the register budget.
+        Waves that must fit a SIMD; sets the register budget.
     non_temporal : bool
-        Stream weights past the caches: for tiles whose weights one row block reads.
+        Stream weights past the caches: for few rows, where one row block reads an expert. A
+        property of the tile here; ``StageArgs.weights_nt`` changes nothing.
     split_k : bool
         Stage 1 in parts, with a finish kernel in the same artifact.
     """
@@ -126,7 +127,7 @@ class Gfx9Tile:
         }
 
     def constraints(self) -> Sequence[Constraint]:
-        """What the tile's shape, the device's limits and 32-bit offsets ask for."""
+        """Return what the tile's shape, the device and 31-bit offsets ask for."""
         return TILE_RULES
 
 
@@ -212,13 +213,12 @@ def _offsets(problem: Problem, instance: Instance) -> str | None:
     else:
         k, rows = problem.inter_dim, problem.token * problem.topk
         weight_rows = problem.model_dim
-    for what, size in (
-        ("activations", rows * activation_row_bytes(instance, k)),
-        ("weights of an expert", weight_rows * (k // 2 + 32)),
-    ):
-        if size > BUFFER_BYTES:
-            return f"{what} take {size} bytes, 32-bit offsets reach {BUFFER_BYTES}"
-    return None
+    return _too_large(
+        {
+            "activations": rows * activation_row_bytes(instance, k),
+            "weights of an expert": weight_rows * (k // 2 + MX_BLOCK),
+        }
+    )
 
 
 def activation_row_bytes(instance: Instance, k: int) -> int:
@@ -233,21 +233,8 @@ TILE_RULES: tuple[Rule, ...] = (
     Rule("LDS", _lds),
     Rule("registers", _vgprs),
     Rule("loads in flight", _outstanding_loads),
-    Rule("32-bit offsets", _offsets),
+    Rule("31-bit offsets", _offsets),
 )
-
-
-class LaunchArgs(Protocol):
-    """The integers of csrc/common/stage_args.h that decide how a kernel is launched."""
-
-    tokens: int
-    topk: int
-    n: int
-    x_stride: int
-    sorted_rows: int
-    ksplit: int
-    w_rows: int
-    w_k: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,27 +256,28 @@ class Launch:
     threads: int
 
 
-def grid(instance: Instance, args: LaunchArgs) -> tuple[int, int, int]:
+def grid(instance: Instance, args: ctypes.Structure) -> tuple[int, int, int]:
     """Return the workgroups of a stage kernel: sorted blocks, column blocks, parts of k."""
     blocks = -(-args.sorted_rows // instance.block_m)
     columns = -(-args.n // gfx9_tile(instance).block_n)
     return blocks, columns, max(args.ksplit, 1) if instance.split_k else 1
 
 
-def launches(instance: Instance, args: LaunchArgs) -> tuple[Launch, ...]:
+def launches(instance: Instance, args: ctypes.Structure) -> tuple[Launch, ...]:
     """Return the kernels of one stage in launch order: the GEMM, and the finish of a split.
 
     Parameters
     ----------
     instance : Instance
         A gfx9 instance.
-    args : LaunchArgs
-        The arguments it will be started with.
+    args : StageArgs
+        The arguments it will be started with (`aiter_moe.targets.arguments`).
 
     Raises
     ------
     LaunchError
-        If a size breaks what the kernel relies on: 32-column groups, 32-bit offsets, whole strips.
+        If a size breaks what the kernel relies on: whole strips of 32 columns, aligned rows,
+        31-bit offsets.
     """
     reason = _refuse(instance, args)
     if reason is not None:
@@ -301,19 +289,33 @@ def launches(instance: Instance, args: LaunchArgs) -> tuple[Launch, ...]:
     return tuple(found)
 
 
-def _refuse(instance: Instance, args: LaunchArgs) -> str | None:
-    if args.n % STRIP_ROWS or args.w_rows % STRIP_ROWS:
-        return f"n {args.n} and w_rows {args.w_rows} must be multiples of {STRIP_ROWS}"
+def _refuse(instance: Instance, args: ctypes.Structure) -> str | None:
+    fp4 = instance.kind is Kind.A4W4
+    element = "codes" if fp4 else "bf16"
+    for what, value, multiple in (
+        ("n", args.n, STRIP_ROWS),
+        ("k", args.k, MX_BLOCK),
+        ("w_rows", args.w_rows, STRIP_ROWS),
+        ("out_stride", args.out_stride, 4),
+        (f"x_stride of {element}", args.x_stride, MX_BLOCK if fp4 else 8),
+    ):
+        if value % multiple:
+            return f"{what} is {value}, not a multiple of {multiple}"
     if args.ksplit > 1 and not instance.split_k:
         return f"ksplit {args.ksplit} needs a split-k instance"
     rows = args.tokens if instance.stage == 1 else args.tokens * args.topk
     sizes = {
         "activations": rows * activation_row_bytes(instance, args.x_stride),
+        "activation scales": (args.sorted_rows + STRIP_ROWS) * args.x_scale_stride if fp4 else 0,
         "weights of an expert": args.w_rows * (args.w_k // 2),
     }
+    return _too_large(sizes)
+
+
+def _too_large(sizes: Mapping[str, int]) -> str | None:
     for what, size in sizes.items():
-        if size > BUFFER_BYTES:
-            return f"{what} take {size} bytes, 32-bit offsets reach {BUFFER_BYTES}"
+        if size >= BUFFER_BYTES:
+            return f"{what} take {size} bytes, a buffer descriptor reaches {BUFFER_BYTES - 1}"
     return None
 
 

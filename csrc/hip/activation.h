@@ -72,8 +72,9 @@ AITER_MOE_DEVICE float activate(float gate, float up, const StageArgs& a) {
     up = clamp_both(up, a.limit);
     return gate * sigmoid(1.702f * gate) * (up + 1.0f);
   } else {
-    const float bounded_gate = a.beta * hyperbolic_tangent(gate / a.beta);
-    const float bounded_up = a.linear_beta * hyperbolic_tangent(up / a.linear_beta);
+    const float bounded_gate = a.beta * hyperbolic_tangent(gate * reciprocal(a.beta));
+    const float bounded_up =
+        a.linear_beta * hyperbolic_tangent(up * reciprocal(a.linear_beta));
     return bounded_gate * sigmoid(gate) * bounded_up;
   }
 }

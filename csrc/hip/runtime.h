@@ -4,10 +4,12 @@
 // Not here: where bytes lie (layout.h) and what is computed (stage1.h, stage2.h).
 #pragma once
 
-#define AITER_MOE_KERNEL(threads, waves_per_simd)                      \
-  extern "C" __attribute__((global))                                  \
-  __attribute__((amdgpu_flat_work_group_size(threads, threads)))      \
-  __attribute__((amdgpu_waves_per_eu(waves_per_simd, waves_per_simd))) void
+// At least `waves_per_simd` waves fit a SIMD, which bounds the registers. No upper bound: given
+// one, the compiler asks for more registers than it uses, to keep further waves out.
+#define AITER_MOE_KERNEL(threads, waves_per_simd)                 \
+  extern "C" __attribute__((global))                             \
+  __attribute__((amdgpu_flat_work_group_size(threads, threads))) \
+  __attribute__((amdgpu_waves_per_eu(waves_per_simd))) void
 #define AITER_MOE_DEVICE __attribute__((device, always_inline)) inline
 #define AITER_MOE_GLOBAL __attribute__((address_space(1)))
 #define AITER_MOE_LDS __attribute__((address_space(3)))
