@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from statistics import median
+from typing import Any
 
 import torch
 
@@ -29,19 +31,21 @@ from aiter_moe.tuning.outcomes import Ok, WrongResult
 
 TOLERANCE = 4e-3
 ROW_TOLERANCE = 2 * TOLERANCE
+CONFIRM_CALLS = 5
 
 
 @contextmanager
 def poisoned_memory() -> Iterator[None]:
     """Make ``torch.empty`` hand out NaN, so that whatever a kernel does not write shows."""
-    fill = torch.utils.deterministic.fill_uninitialized_memory
-    torch.utils.deterministic.fill_uninitialized_memory = True
+    memory: Any = torch.utils.deterministic
+    before = memory.fill_uninitialized_memory
+    memory.fill_uninitialized_memory = True
     torch.use_deterministic_algorithms(True, warn_only=True)
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(False)
-        torch.utils.deterministic.fill_uninitialized_memory = fill
+        memory.fill_uninitialized_memory = before
 
 
 def compare(got: torch.Tensor, want: torch.Tensor) -> Ok | WrongResult:
@@ -89,10 +93,18 @@ class Bench:
     tokens: int
     experts: Experts
     expected: Expected
-    _calls: dict[tuple[int, int, int], MoeCall] = field(default_factory=dict)
-    _inputs: dict[tuple[int, Kind], Operand] = field(default_factory=dict)
-    _middles: dict[tuple[int, Kind], torch.Tensor] = field(default_factory=dict)
+    _held: int = 0
+    _calls: dict[tuple[int, int], MoeCall] = field(default_factory=dict)
+    _inputs: dict[Kind, Operand] = field(default_factory=dict)
+    _middles: dict[Kind, torch.Tensor] = field(default_factory=dict)
     _turn: int = 0
+
+    def hold(self, tokens: int) -> None:
+        """Keep inputs of one token count only; those of the one before are dropped."""
+        if tokens != self._held:
+            for kept in (self._calls, self._inputs, self._middles):
+                kept.clear()
+            self._held = tokens
 
     def routing(self, tokens: int, turn: int = 0) -> operands.Routing:
         """Return the routing of the first `tokens` tokens, rotated over the experts."""
@@ -101,7 +113,8 @@ class Bench:
 
     def call(self, tokens: int, block_m: int, turn: int) -> MoeCall:
         """Return the sorted call of `tokens` tokens; sorting is not part of any stage's time."""
-        key = (tokens, block_m, turn)
+        self.hold(tokens)
+        key = (block_m, turn)
         if key not in self._calls:
             route = self.routing(tokens, turn)
             self._calls[key] = MoeCall(
@@ -121,12 +134,12 @@ class Bench:
 
     def first_operand(self, tokens: int, kind: Kind) -> Operand:
         """Return what stage 1 reads: bf16 rows, or their fp4 codes and scales."""
-        key = (tokens, kind)
-        if key not in self._inputs:
+        self.hold(tokens)
+        if kind not in self._inputs:
             x = operands.hidden_states(self.layer, self.seed, tokens)
             fp4 = kind is Kind.A4W4
-            self._inputs[key] = pipeline.quantised(self.launcher, x) if fp4 else Operand(x)
-        return self._inputs[key]
+            self._inputs[kind] = pipeline.quantised(self.launcher, x) if fp4 else Operand(x)
+        return self._inputs[kind]
 
     def middle(self, tokens: int, kind: Kind) -> torch.Tensor:
         """Return stage 2's bf16 input [tokens * topk, inter_dim], which the reference gave.
@@ -134,15 +147,15 @@ class Bench:
         Rows of tokens beyond those the reference covers repeat rows it does cover: they are
         timed, and checked for holes, not compared.
         """
-        key = (tokens, kind)
-        if key not in self._middles:
+        self.hold(tokens)
+        if kind not in self._middles:
             covered = self.expected.tokens
             position = torch.arange(tokens) % min(len(covered), 512)
             known = covered[covered < tokens]
             position[known] = torch.arange(len(known))
             rows = self.expected.stage1[kind].to(torch.bfloat16)[position]
-            self._middles[key] = rows.flatten(0, 1).contiguous()
-        return self._middles[key]
+            self._middles[kind] = rows.flatten(0, 1).contiguous()
+        return self._middles[kind]
 
     def run(self, kind: Kind, tokens: int, candidate: Candidate, turn: int = 0) -> torch.Tensor:
         """Run one stage of a problem of `kind` once.
@@ -209,7 +222,7 @@ class Bench:
         Returns
         -------
         tuple of float and int
-            Relative L2 error (NaN where the output has holes), nanoseconds of a second call.
+            Relative L2 error (NaN where the output has holes), median nanoseconds of warm calls.
         """
         tokens = problem.token
         route = self.routing(tokens)
@@ -228,18 +241,14 @@ class Bench:
         )
         with poisoned_memory():
             out = call()
-        begin = time.perf_counter_ns()
-        call()
-        elapsed = time.perf_counter_ns() - begin
+        durations = []
+        for _ in range(CONFIRM_CALLS):
+            begin = time.perf_counter_ns()
+            call()
+            durations.append(time.perf_counter_ns() - begin)
         rows = self.expected.tokens[self.expected.tokens < tokens]
         want = self.expected.out[Path2(problem.kind, stage2)][: len(rows)]
-        return compare(out[rows], want).error, elapsed
-
-    def forget(self, tokens: int) -> None:
-        """Drop what was kept for a token count that is done."""
-        for kept in (self._calls, self._inputs, self._middles):
-            for key in [k for k in kept if k[0] == tokens]:
-                del kept[key]  # type: ignore[attr-defined]
+        return compare(out[rows], want).error, round(median(durations))
 
 
 def make_bench(launcher: Launcher, layer: Layer, seed: int, tokens: int, want: Expected) -> Bench:

@@ -12,7 +12,7 @@ import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 import numpy as np
@@ -76,7 +76,7 @@ class Expected:
 
     def save(self, path: Path) -> None:
         """Write the results to one ``.npz`` file, which appears complete or not at all."""
-        arrays = {"tokens": self.tokens.numpy()}
+        arrays: dict[str, Any] = {"tokens": self.tokens.numpy()}
         arrays |= {f"stage1_{kind}": t.numpy() for kind, t in self.stage1.items()}
         arrays |= {f"out_{p.problem}_{p.stage2}": t.numpy() for p, t in self.out.items()}
         private = path.with_name(f"{path.stem}.{uuid4().hex}.npz")

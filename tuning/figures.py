@@ -7,7 +7,7 @@ touched, activations in, output out. A figure above the device's measured peak i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aiter_moe.configs.table import Key, Row
 from aiter_moe.enums import Kind
@@ -85,6 +85,15 @@ class Provenance:
     template_hash: str
     compiler: str
     seed: int
+
+
+def with_rates(row: Row, peaks: Peaks) -> Row:
+    """Return a row read from a file with its rates counted anew; a file's own are not trusted."""
+    active = dict(row.extra).get(ACTIVE_EXPERTS, "")
+    if not active or not row.us:
+        return row
+    found = rates(row.key.problem(), int(active), row.us * 1e3, peaks)
+    return replace(row, bw=found.gb_per_s, tflops=found.tflops)
 
 
 def row_of(result: Result, facts: DeviceFacts, peaks: Peaks, made: Provenance) -> Row:

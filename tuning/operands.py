@@ -85,7 +85,7 @@ class Routing(NamedTuple):
     @property
     def active_experts(self) -> int:
         """How many experts get at least one token."""
-        return int(self.ids.unique().numel())
+        return len(set(self.ids.flatten().tolist()))
 
 
 def _matrix(rows: int, cols: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:

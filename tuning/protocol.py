@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from math import ceil
 from statistics import median
 
+from aiter_moe.tuning.candidates import Candidate
 from aiter_moe.tuning.outcomes import Ok, Outcome
 from aiter_moe.tuning.select import Trial
 
@@ -28,7 +29,7 @@ class Protocol:
     rounds : int
         Samples per surviving candidate, after one round of warm-up.
     first_rounds : int
-        Samples every candidate gets.
+        Samples of every candidate in reach of the best.
     budget_s : float
         Seconds per problem after which no further round begins (beyond `first_rounds`).
     sample_ns : float
@@ -36,7 +37,8 @@ class Protocol:
     calls : int
         Upper limit of calls per sample.
     hopeless : float
-        Candidates slower than this times the best of their stage get `first_rounds` only.
+        Candidates slower than this times the best of their stage get no more than
+        `first_rounds` samples; those slower than its square get one.
     """
 
     rounds: int = 9
@@ -81,7 +83,11 @@ class _Runner:
 
 
 def time_trials(
-    trials: Sequence[Trial], time_candidate: TimeCandidate, plan: Protocol, clock: Clock
+    trials: Sequence[Trial],
+    time_candidate: TimeCandidate,
+    plan: Protocol,
+    clock: Clock,
+    always: frozenset[Candidate] = frozenset(),
 ) -> list[Trial]:
     """Time the trials that are `Ok` and return all of them, in the given order.
 
@@ -95,6 +101,8 @@ def time_trials(
         Rounds and limits.
     clock : Callable
         Seconds, monotonic.
+    always : frozenset of Candidate
+        Those that get every sample however slow: what the winner is compared with.
     """
     runners = [_Runner(t) for t in trials]
     begin = clock()
@@ -103,19 +111,26 @@ def time_trials(
             runner.sample(time_candidate, keep=False)
             runner.calls = plan.calls_for(runner.estimate_ns)
     for number in range(max(plan.rounds, plan.first_rounds)):
+        if number >= plan.first_rounds and clock() - begin > plan.budget_s:
+            break
+        reach = plan.hopeless if number >= plan.first_rounds else plan.hopeless**2
         running = [r for r in runners if r.alive]
-        if number >= plan.first_rounds:
-            if clock() - begin > plan.budget_s:
-                break
-            running = _hopeful(running, plan)
+        if number > 0:
+            running = _within(reach, running, always)
         for runner in running if number % 2 == 0 else reversed(running):
             runner.sample(time_candidate, keep=True)
     return [r.trial for r in runners]
 
 
-def _hopeful(runners: Sequence[_Runner], plan: Protocol) -> list[_Runner]:
+def _within(
+    reach: float, runners: Sequence[_Runner], always: frozenset[Candidate]
+) -> list[_Runner]:
     best: dict[int, float] = {}
     for r in runners:
         stage = r.trial.candidate.stage
         best[stage] = min(best.get(stage, r.best_ns), r.best_ns)
-    return [r for r in runners if r.best_ns <= plan.hopeless * best[r.trial.candidate.stage]]
+    return [
+        r
+        for r in runners
+        if r.trial.candidate in always or r.best_ns <= reach * best[r.trial.candidate.stage]
+    ]

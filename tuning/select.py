@@ -16,6 +16,7 @@ from aiter_moe.tuning.candidates import Candidate
 from aiter_moe.tuning.outcomes import Ok, Outcome, describe
 
 TIE_FLOOR = 0.01
+TIE_CEILING = 0.03
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +105,9 @@ def pairs(trials: Iterable[Trial]) -> list[Choice]:
 
 def _is_tied(pair: Choice, best: Choice) -> bool:
     noise = hypot(pair.total.noise_ns, best.total.noise_ns)
-    allowed = max(noise, TIE_FLOOR * best.total.median_ns)
-    return pair.total.median_ns - best.total.median_ns <= allowed
+    fastest = best.total.median_ns
+    allowed = min(max(noise, TIE_FLOOR * fastest), TIE_CEILING * fastest)
+    return pair.total.median_ns - fastest <= allowed
 
 
 def select(trials: Sequence[Trial], incumbent: tuple[Candidate, Candidate] | None = None) -> Choice:
@@ -121,8 +123,9 @@ def select(trials: Sequence[Trial], incumbent: tuple[Candidate, Candidate] | Non
     Returns
     -------
     Choice
-        Of the pairs within the noise of the fastest (or 1 % of it): the incumbent, else the one
-        with the smallest ksplit, then block_m, then names.
+        Of the pairs within the noise of the fastest (at least 1 %, at most 3 % of it, so that
+        noise alone makes nothing slow eligible): the incumbent, else the one with the smallest
+        ksplit, then block_m, then names.
 
     Raises
     ------

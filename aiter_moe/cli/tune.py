@@ -140,7 +140,7 @@ def _print_result(console: Console, job: Job, summary: Summary) -> None:
     from aiter_moe.tuning.report import confirmed_table, kernel_lines, tuned_table
     from aiter_moe.tuning.tune import report_rows
 
-    rows = report_rows(job)
+    rows = report_rows(job, summary.peaks)
     if rows:
         _show(console, "Tuned (us: medians; err: relative L2 against float64)", tuned_table(rows))
         print("\nKernels\n" + "\n".join(f"  {line}" for line in kernel_lines(rows)))
@@ -152,9 +152,37 @@ def _print_result(console: Console, job: Job, summary: Summary) -> None:
         print(f"fused_moe, {problem.kind} tokens {problem.token}: {loss}")
     for problem, reason in summary.failed.items():
         print(f"no row for {problem.kind} tokens {problem.token}: {reason}")
+    if summary.rejected:
+        print(f"{len(summary.rejected)} candidates were not right or not runnable; see above")
 
 
-def tune(
+def _sweep(console: Console, job: Job) -> tuple[Summary, bool]:
+    """Run the sweep and return what it did, and whether Ctrl-C ended it."""
+    from aiter_moe.tuning.tune import Tuner
+
+    with tempfile.TemporaryDirectory(prefix="aiter_moe-tune-") as scratch:
+        measurer = _measurer(job, Path(scratch))
+        with _watcher(console) as watcher:
+            tuner = Tuner(job, measurer, watcher)
+            try:
+                return tuner.run(), False
+            except KeyboardInterrupt:
+                return tuner.summary, True
+            finally:
+                measurer.close()
+
+
+def _unused(job: Job, summary: Summary) -> list[str]:
+    """Return a line per ``fused_moe`` run that did not use the tuned file."""
+    return [
+        f"{run.problem.kind} tokens {run.problem.token} did not use {job.output}: {run.source}; "
+        f"`aiter-moe lookup` with --explain says why"
+        for run in summary.confirmed
+        if not run.source.startswith(str(job.output.resolve()))
+    ]
+
+
+def tune(  # noqa: PLR0913, PLR0917 - each is an option of the command line
     untuned: Annotated[
         Path | None, typer.Option("-i", "--untuned", help="Untuned CSV in aiter's schema.")
     ] = None,
@@ -182,7 +210,7 @@ def tune(
     from rich.console import Console
 
     from aiter_moe.tuning.protocol import Protocol
-    from aiter_moe.tuning.tune import Job, Tuner, problems_of
+    from aiter_moe.tuning.tune import Job, problems_of
 
     facts = _facts(target, threads)
     problems = problems_of(_shape_file(untuned, shapes))
@@ -190,24 +218,12 @@ def tune(
     job = Job(problems, output, facts, again, all_isa, seed, plan)
     console = Console()
     begin = time.monotonic()
-    interrupted = False
-    with tempfile.TemporaryDirectory(prefix="aiter_moe-tune-") as scratch:
-        measurer = _measurer(job, Path(scratch))
-        tuner = None
-        try:
-            with _watcher(console) as watcher:
-                tuner = Tuner(job, measurer, watcher)
-                tuner.run()
-        except KeyboardInterrupt:
-            interrupted = True
-        finally:
-            measurer.close()
-    summary = tuner.summary if tuner is not None else None
-    if summary is not None:
-        _print_result(console, job, summary)
-    print(f"\n{time.monotonic() - begin:.0f} s in all")
+    summary, interrupted = _sweep(console, job)
+    _print_result(console, job, summary)
+    unused = _unused(job, summary)
+    print(*unused, f"{time.monotonic() - begin:.0f} s in all", sep="\n")
     if interrupted:
         print("interrupted; the same command goes on where it stopped")
         raise typer.Exit(INTERRUPTED)
-    if summary is not None and (summary.failed or summary.lost):
+    if summary.failed or summary.lost or unused:
         raise typer.Exit(1)

@@ -115,12 +115,19 @@ def test_among_equals_the_simplest_wins_smaller_split_first():
 
 def test_noise_widens_what_counts_as_equal():
     def winner(spread):
-        trials = [timed(first(16, 4), 100_000, spread), timed(first(16, 1), 106_000, spread),
+        trials = [timed(first(16, 4), 100_000, spread), timed(first(16, 1), 104_000, spread),
                   timed(second(16), 50_000, spread)]  # fmt: skip
         return select(trials).candidates[0].ksplit
 
     assert winner(spread=0) == 4
     assert winner(spread=5_000) == 1
+
+
+def test_noise_alone_makes_nothing_slow_eligible():
+    trials = [timed(first(16, 4), 100_000), timed(first(16, 1), 120_000, 50_000),
+              timed(second(16), 50_000)]  # fmt: skip
+    assert select(trials).candidates[0].ksplit == 4
+    assert select(trials, (first(16, 1), second(16))).candidates[0].ksplit == 4
 
 
 @given(st.permutations(range(8)))
@@ -179,12 +186,20 @@ def test_short_candidates_are_called_several_times_per_sample():
     assert [calls for _, calls in device.asked[3:6]] == [5, 8, 1]
 
 
-def test_hopeless_candidates_keep_their_first_samples_and_get_no_more():
-    fast, slow = STAGE1[:2]
+def test_the_slower_a_candidate_the_fewer_samples_it_gets():
+    fast, slow, slowest = STAGE1[:3]
     other_stage = STAGE2[0]
-    costs = {fast: 10**7, slow: 10**8, other_stage: 10**9}
+    costs = {fast: 10**7, slow: 2 * 10**7, slowest: 3 * 10**7, other_stage: 10**9}
     _, trials = run(costs, rounds=9, first_rounds=3, budget_s=1e9)
-    assert [len(t.outcome.samples_ns) for t in trials] == [9, 3, 9]
+    assert [len(t.outcome.samples_ns) for t in trials] == [9, 3, 1, 9]
+
+
+def test_what_the_winner_is_compared_with_gets_every_sample_however_slow():
+    fast, slow = STAGE1[:2]
+    device = FakeDevice({fast: 10**7, slow: 10**8})
+    trials = [Trial(c, Ok(1e-3)) for c in (fast, slow)]
+    found = time_trials(trials, device, Protocol(rounds=7), lambda: 0.0, frozenset([slow]))
+    assert [len(t.outcome.samples_ns) for t in found] == [7, 7]
 
 
 def test_the_budget_ends_the_rounds_but_never_the_first_ones():
