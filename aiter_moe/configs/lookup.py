@@ -68,19 +68,25 @@ def stamps(config_file: str | Path | None = None) -> tuple[Stamp, ...]:
     ConfigError
         If a named file does not exist.
     """
-    named = (
-        ("config_file", os.fspath(config_file) if config_file else ""),
-        (env.CONFIG.name, env.CONFIG.text()),
-        (env.AITER_CONFIG_FMOE.name, env.AITER_CONFIG_FMOE.text()),
+    argument = os.fspath(config_file) if config_file else ""
+    named = _search_path(argument, env.CONFIG.text(), env.AITER_CONFIG_FMOE.text())
+    return tuple(_stamp(path, origin) for path, origin in named)
+
+
+@lru_cache(maxsize=64)
+def _search_path(argument: str, ours: str, aiters: str) -> tuple[tuple[str, str], ...]:
+    """Return (path, who named it) in order, each path once."""
+    lists = (
+        ("config_file", argument),
+        (env.CONFIG.name, ours),
+        (env.AITER_CONFIG_FMOE.name, aiters),
     )
-    found: dict[str, Stamp] = {}
-    for origin, paths in named:
-        if not paths:
-            continue
+    found: dict[str, str] = {}
+    for origin, paths in lists:
         for path in paths.split(os.pathsep):
-            if path and path not in found:
-                found[path] = _stamp(path, origin)
-    return tuple(found.values())
+            if path:
+                found.setdefault(path, origin)
+    return tuple(found.items())
 
 
 @lru_cache(maxsize=64)
