@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Runs one CPU stage kernel by itself, serially, beside a float64 reference of its operands.
 
-Weight bytes are laid out here by the formulas of the layouts, not by `aiter_moe.layouts`, and all
-padding is filled with random bytes, so that a kernel which reads any of it is found out.
+Weight bytes are laid out here by the formulas of the layouts, not by `aiter_moe.layouts`. Padding
+columns of scales are random, pads of the sort carry NaN weights, outputs, workspace and scratch
+start as NaN: a kernel that reads what it must not is found out.
 """
 
 from __future__ import annotations
@@ -10,21 +11,28 @@ from __future__ import annotations
 import ctypes
 from dataclasses import dataclass, field
 from functools import cache
+from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from reference import activate
 
 from aiter_moe.codegen.build import ensure
-from aiter_moe.codegen.instance import Instance
+from aiter_moe.codegen.catalogue import catalogue
+from aiter_moe.codegen.instance import BLOCK_M, Instance
 from aiter_moe.codegen.render import render
 from aiter_moe.enums import ActivationType, Kind
 from aiter_moe.formats import dequantise
 from aiter_moe.targets.arguments import StageArgs
+from aiter_moe.targets.cpu_features import read_cpuinfo
 
 
 @cache
 def library(instance: Instance) -> ctypes.CDLL:
+    missing = instance.tile.requires - read_cpuinfo().features
+    if missing:
+        pytest.skip(f"this CPU lacks {', '.join(sorted(missing))}")
     lib = ctypes.CDLL(str(ensure(render(instance)).path))
     lib.aiter_moe_scratch_bytes.restype = ctypes.c_long
     lib.aiter_moe_items.restype = ctypes.c_long
@@ -49,7 +57,7 @@ def launch(instance: Instance, args: StageArgs) -> None:
     assert (scratch[args.scratch - scratch.ctypes.data + size :] == 0xFF).all()
 
 
-def tile_codes(codes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def tile_codes(codes: np.ndarray) -> np.ndarray:
     """Lay [E, N, K/2] out in map W with K padded to a multiple of 64 by zero codes."""
     experts, rows, width = codes.shape
     padded = np.zeros((experts, rows, -(-width // 32) * 32), np.uint8)
@@ -137,7 +145,7 @@ class Case:
         codes, scales = self.codes.numpy(), self.scales.numpy()
         if self.interleaved:
             codes, scales = interleave(codes), interleave(scales)
-        w, (s, scale_columns) = tile_codes(codes, rng), tile_scales(scales, rng)
+        w, (s, scale_columns) = tile_codes(codes), tile_scales(scales, rng)
         dtype = torch.bfloat16 if self.instance.stage == 1 else torch.float32
         out = torch.full((self.rows, self.columns + margin), torch.nan, dtype=dtype)
         padded = len(self.sorted.experts) * self.instance.block_m
@@ -200,33 +208,60 @@ def quantised_rows(rows: int, k: int, kind: Kind, seed: int):
     return codes, torch.randint(124, 129, (rows, k // 32), generator=g, dtype=torch.uint8)
 
 
-def make_case(
-    instance: Instance, tokens: int, topk: int, experts: int, n: int, k: int, *,
-    seed: int = 0, routing: str = "random", bias: bool = False, **options,
-) -> Case:  # fmt: skip
-    """Make random operands; `routing` is random, one (expert 1 has all) or sparse (even ones)."""
-    g = torch.Generator().manual_seed(seed)
-    rows = 2 * n if instance.stage == 1 else n
-    chosen = torch.stack([torch.randperm(experts, generator=g)[:topk] for _ in range(tokens)])
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of one stage: n is what it computes (inter_dim or model_dim), k what it reduces."""
+
+    tokens: int
+    topk: int
+    experts: int
+    n: int
+    k: int
+
+
+def route(shape: Shape, routing: str, g: torch.Generator) -> np.ndarray:
+    """Choose experts [T, k]; -1 is an expert held elsewhere."""
+    chosen = torch.stack(
+        [torch.randperm(shape.experts, generator=g)[: shape.topk] for _ in range(shape.tokens)]
+    )
     if routing == "one":
         chosen[:] = -1
         chosen[:, -1] = 1
     if routing == "sparse":
         chosen[chosen % 2 == 1] = -1
-    weights = torch.rand(tokens, topk, generator=g).numpy()
-    centre = 126 - round(float(np.log2(k / 8.0)) / 2)
-    x, x_scale = quantised_rows(
-        tokens * (topk if instance.stage == 2 else 1), k, instance.kind, seed
-    )
+    return chosen.numpy()
+
+
+def make_case(
+    instance: Instance,
+    shape: Shape,
+    *,
+    seed: int = 0,
+    routing: str = "random",
+    bias: bool = False,
+    **options: Any,
+) -> Case:
+    """Make random operands; `routing` is random, one (expert 1 has all) or sparse (even ones)."""
+    g = torch.Generator().manual_seed(seed)
+    rows = shape.n * (2 if instance.stage == 1 else 1)
+    chosen = route(shape, routing, g)
+    weights = torch.rand(shape.tokens, shape.topk, generator=g).numpy()
+    centre = 126 - round(float(np.log2(shape.k / 8.0)) / 2)
+    x_rows = shape.tokens * (shape.topk if instance.stage == 2 else 1)
+    x, x_scale = quantised_rows(x_rows, shape.k, instance.kind, seed)
+    size = (shape.experts, rows, shape.k // 2)
+    scale_size = (shape.experts, rows, shape.k // 32)
     return Case(
-        instance, x, x_scale,
-        torch.randint(0, 256, (experts, rows, k // 2), generator=g, dtype=torch.uint8),
-        torch.randint(centre - 1, centre + 2, (experts, rows, k // 32), generator=g).to(torch.uint8),
-        sort(chosen.numpy(), weights, experts, instance.block_m),
-        weights,
-        torch.randn(experts, rows, generator=g) if bias else None,
+        instance=instance,
+        x=x,
+        x_scale=x_scale,
+        codes=torch.randint(0, 256, size, generator=g, dtype=torch.uint8),
+        scales=torch.randint(centre - 1, centre + 2, scale_size, generator=g).to(torch.uint8),
+        sorted=sort(chosen, weights, shape.experts, instance.block_m),
+        weights=weights,
+        bias=torch.randn(shape.experts, rows, generator=g) if bias else None,
         **options,
-    )  # fmt: skip
+    )
 
 
 def relative_l2(got: torch.Tensor, want: torch.Tensor) -> float:
@@ -245,3 +280,19 @@ ACTIVATION_CONSTANTS: dict[ActivationType | None, dict[str, float]] = {
     ActivationType.Swiglu: {"limit": 7.0},
     ActivationType.Situv2: {"beta": 4.0, "linear_beta": 25.0},
 }
+BF16_OUT, F32_OUT = 4e-3, 1e-5  # relative L2 that rounding to the output type allows
+
+
+def instance_of(isa: str, kind: Kind, stage: int, block_m: int, **fields: object) -> Instance:
+    """Return the catalogue's instance with these fields; block_m picks among tiles."""
+    found = [
+        i
+        for i in catalogue("cpu")
+        if (i.tile.isa, i.kind, i.stage, i.block_m) == (isa, kind, stage, block_m)
+        and all(getattr(i, name) == value for name, value in fields.items())
+    ]
+    return found[BLOCK_M.index(block_m) % len(found)]
+
+
+def bound(instance: Instance) -> float:
+    return BF16_OUT if instance.stage == 1 else F32_OUT

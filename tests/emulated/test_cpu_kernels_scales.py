@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: MIT
+"""CPU kernels at the ends of the number formats: scale bytes, NaN, infinities, signed zeros."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from cpu_kernels import Shape, instance_of, make_case
+
+from aiter_moe.codegen.cpu import SHAPES
+from aiter_moe.enums import ActivationType, Kind
+
+ONE_BLOCK = Shape(tokens=33, topk=2, experts=3, n=384, k=32)
+
+
+def any_bytes(shape: torch.Size, seed: int) -> torch.Tensor:
+    g = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, shape, generator=g, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize("kind", Kind, ids=str)
+@pytest.mark.parametrize("isa", SHAPES)
+def test_a_block_is_rounded_once_whatever_its_scale_bytes(isa, kind):
+    case = make_case(instance_of(isa, kind, 2, 32), ONE_BLOCK)
+    case.scales = any_bytes(case.scales.shape, 1)
+    case.scales[0, :4, 0] = torch.tensor([0, 1, 254, 255], dtype=torch.uint8)
+    if case.x_scale is not None:
+        case.x_scale = any_bytes(case.x_scale.shape, 2)
+        case.x_scale[:4, 0] = torch.tensor([0, 1, 254, 255], dtype=torch.uint8)
+    else:
+        # Sums whose terms f32 adds exactly, so that only the scale can round.
+        case.x = torch.randint(-8, 9, case.x.shape).to(torch.bfloat16)
+    got, exact = case.run()[:, : ONE_BLOCK.n], case.reference()
+    want = exact.to(torch.float32)
+    assert torch.equal(got.isnan(), want.isnan())
+    assert torch.equal(got.nan_to_num(nan=0.0), want.nan_to_num(nan=0.0))
+    assert want.isnan().any() and want.isinf().any() and (want.abs() < 2.0**-126).any()
+
+
+@pytest.mark.parametrize("isa", SHAPES)
+def test_opposite_extremes_of_both_scales_cancel(isa):
+    case = make_case(instance_of(isa, Kind.A4W4, 2, 16), Shape(9, 1, 2, 64, 256))
+    plain = case.run()
+    g = torch.Generator().manual_seed(5)
+    shift = torch.randint(-100, 101, (1, 8), generator=g)
+    case.scales = (case.scales.int() + shift).to(torch.uint8)
+    case.x_scale = (case.x_scale.int() - shift).to(torch.uint8)
+    assert torch.equal(case.run().nan_to_num(), plain.nan_to_num())
+
+
+@pytest.mark.parametrize("special", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("isa", SHAPES)
+def test_a_special_activation_spoils_its_own_row_alone(isa, special):
+    fields = {"activation": ActivationType.Swiglu, "split_k": False}
+    instance = instance_of(isa, Kind.A16W4, 1, 16, **fields)
+    case = make_case(instance, Shape(20, 1, 1, 64, 96), constants={"limit": 7.0})
+    clean = case.run()
+    case.x[11, 40] = special
+    spoilt = case.run()
+    others = torch.arange(20) != 11
+    assert torch.equal(spoilt[others, :64], clean[others, :64])
+    # inf * 0 is NaN, and columns with a non-zero weight end in a limit of the clamps.
+    want = case.reference()[11]
+    assert torch.equal(spoilt[11, :64].isnan(), want.isnan())
+
+
+@pytest.mark.parametrize("isa", SHAPES)
+def test_a_nan_weight_scale_spoils_its_own_column_alone(isa):
+    for kind in Kind:
+        case = make_case(instance_of(isa, kind, 2, 16), Shape(5, 1, 1, 64, 96))
+        case.scales[0, 21, 1] = 255
+        nan = case.run()[:, :64].isnan()
+        assert nan[:, 21].all() and nan.sum() == 5

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: MIT
+"""The CPU catalogue as data, and the sources rendered from it."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+import torch
+
+from aiter_moe import dtypes
+from aiter_moe.codegen.catalogue import candidates, catalogue
+from aiter_moe.codegen.cpu import ACTIVATIONS, REQUIRES, SHAPES
+from aiter_moe.codegen.instance import BLOCK_M
+from aiter_moe.codegen.render import render
+from aiter_moe.enums import ActivationType, Kind
+from aiter_moe.problem import Problem
+
+
+def problem(kind: Kind, **changes) -> Problem:
+    fields = {
+        "token": 16, "model_dim": 2880, "inter_dim": 192, "experts": 8, "topk": 2,
+        "activation": ActivationType.Swiglu,
+        "q_dtype_a": dtypes.fp4x2 if kind is Kind.A4W4 else torch.bfloat16,
+    }  # fmt: skip
+    return Problem(**(fields | changes))
+
+
+def test_names_are_unique_and_sources_differ():
+    instances = catalogue("cpu")
+    assert max(Counter(i.name for i in instances).values()) == 1
+    bodies = [render(i).source.split("\n", 4)[4] for i in instances]
+    assert len({(body, i.tile.compile_flags) for body, i in zip(bodies, instances, strict=True)}) \
+        == len(instances)  # fmt: skip
+
+
+def test_every_combination_has_every_block_size_and_isa():
+    for kind in Kind:
+        for activation in ACTIVATIONS:
+            found = {
+                (i.block_m, i.tile.isa)
+                for i in catalogue("cpu")
+                if i.kind is kind and i.activation is activation and not i.split_k
+            }
+            assert found == {(m, isa) for m in BLOCK_M for isa in SHAPES}
+
+
+def test_features_and_flags_name_the_same_extensions():
+    for instance in catalogue("cpu"):
+        flags = {f.removeprefix("-m") for f in instance.tile.compile_flags if f.startswith("-m")}
+        assert flags == {name.replace("_", "") for name in REQUIRES[instance.tile.isa]}
+    assert not REQUIRES["portable"]
+
+
+@pytest.mark.parametrize("kind", Kind, ids=str)
+def test_a_cpu_without_features_has_candidates_for_both_stages(kind):
+    for stage in (1, 2):
+        found = candidates(problem(kind), "cpu", stage)
+        assert {i.block_m for i in found} == set(BLOCK_M)
+        assert {i.tile.isa for i in found} == {"portable"}
+
+
+def test_a4w4_problems_are_never_offered_split_k():
+    features = REQUIRES["avx512"]
+    found = candidates(problem(Kind.A4W4), "cpu", 1, features)
+    assert found
+    assert not any(i.split_k for i in found)
+    assert any(i.split_k for i in candidates(problem(Kind.A16W4), "cpu", 1, features))
+
+
+def test_stage_2_of_a4w4_may_skip_the_requantisation():
+    found = candidates(problem(Kind.A4W4), "cpu", 2, REQUIRES["avx512"])
+    assert {i.kind for i in found} == set(Kind)
