@@ -30,6 +30,8 @@ def package_directories() -> dict[str, str]:
     found = dict(PACKAGES)
     for init in sorted(Path("aiter_moe").rglob("__init__.py")):
         found[".".join(init.parent.parts)] = init.parent.as_posix()
+    for folder in sorted(path for path in Path("csrc").rglob("*") if path.is_dir()):
+        found[".".join(("aiter_moe", *folder.parts))] = folder.as_posix()
     return found
 
 
@@ -78,7 +80,8 @@ class BuildWithKernels(build_py):
         if self.editable_mode:
             return  # an editable install builds on demand; `aiter-moe build` fills its cache
         library = Path(self.build_lib).resolve()
-        folders = [str(library), *filter(None, sys.path)]
+        # what pip fetched for this build is importable from its own site-packages alone
+        fetched = [path for path in sys.path if Path(path).name == "site-packages"]
         for target in prebuild_targets():
             self.announce(f"building the kernels of target {target}", level=2)
             subprocess.run(
@@ -86,7 +89,7 @@ class BuildWithKernels(build_py):
                  "--cache-dir", str(library / "aiter_moe" / "prebuilt")],
                 check=True,
                 cwd=library,
-                env=_environment_of_user(*folders),
+                env=_environment_of_user(str(library), *fetched),
             )  # fmt: skip
 
 
@@ -97,7 +100,7 @@ setup(
     package_data={
         "aiter_moe": ["py.typed"],
         "aiter_moe.templates": ["*.j2"],
-        "aiter_moe.csrc": ["**/*.h", "**/*.cpp"],
+        "": ["*.h", "*.cpp"],
         "aiter_moe.tuning": ["shapes/*.csv"],
     },
     setup_requires=prebuild_requirements(),
