@@ -11,7 +11,7 @@ import os
 import platform
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,7 +88,7 @@ def build_many(
     jobs: int | None = None,
     cache: ArtifactCache | None = None,
     csrc: Path | None = None,
-) -> Iterator[BuildReport]:
+) -> Generator[BuildReport, None, None]:
     """Build units in parallel and yield a report for each as it ends, in no fixed order.
 
     A failing unit is reported and the others go on. Closing the iterator (or an interrupt)

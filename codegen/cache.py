@@ -36,6 +36,7 @@ LOG = "build.log"
 # A network file system may show the winner of a rename late (seconds between looks).
 WINNER_DELAYS = (0.0, 0.05, 0.2, 0.5)
 ABANDONED_SECONDS = 86400.0
+PRIVATE_ATTEMPTS = 10
 
 
 class DamagedEntryError(Exception):
@@ -111,6 +112,8 @@ class ArtifactCache:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+            with contextlib.suppress(OSError):  # others may be building
+                folder.parent.rmdir()
 
     def lock(self, key: str, what: str) -> contextlib.AbstractContextManager[bool]:
         """Hold the lock of `key` (`codegen.lock.key_lock`)."""
@@ -304,14 +307,20 @@ def _discard(folder: Path, building: Path) -> None:
 
 def _private_in(building: Path) -> Path:
     """Make an empty folder in `building`, clearing what builds killed long ago left there."""
-    building.mkdir(parents=True, exist_ok=True)
+    # Not mkdtemp: its mode 0700 would hide a shared cache's entries from other users.
+    folder = building / uuid.uuid4().hex
+    for attempts_left in reversed(range(PRIVATE_ATTEMPTS)):
+        try:
+            building.mkdir(parents=True, exist_ok=True)
+            folder.mkdir()
+            break
+        except FileNotFoundError:  # another build removed `building` as it ended
+            if not attempts_left:
+                raise
     for left in building.iterdir():
         with contextlib.suppress(OSError):
             if time.time() - left.stat().st_mtime > ABANDONED_SECONDS:
                 shutil.rmtree(left, ignore_errors=True)
-    # Not mkdtemp: its mode 0700 would hide a shared cache's entries from other users.
-    folder = building / uuid.uuid4().hex
-    folder.mkdir()
     return folder
 
 

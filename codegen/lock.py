@@ -53,9 +53,19 @@ def key_lock(folder: Path, key: str, what: str, wait: float = WAIT_SECONDS) -> I
             info_once(("no locks", str(folder)), f"no locks in {folder} ({error}); going without")
             held = False
         if held:
-            stack.callback(lock.release)
+            stack.callback(_release, lock)
             stack.enter_context(_named(holder))
         yield held
+
+
+def _release(lock: filelock.BaseFileLock) -> None:
+    """Remove the lock file, then release it: who waits for the removed file makes a new one."""
+    path = Path(lock.lock_file)
+    with contextlib.suppress(OSError):
+        path.unlink()
+    lock.release()
+    with contextlib.suppress(OSError):
+        path.parent.rmdir()
 
 
 def _acquire(lock: filelock.BaseFileLock, holder: Path, what: str, wait: float) -> bool:

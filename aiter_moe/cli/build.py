@@ -224,10 +224,10 @@ def _summary(reports: Sequence[BuildReport], seconds: float, cache: ArtifactCach
     made = [r for r in reports if r.artifact is not None]
     cached = sum(r.cached for r in made)
     compilers = sorted({str(r.artifact.manifest["compiler"]) for r in made if r.artifact})
-    print(
-        f"{len(reports)} kernels in {seconds:.1f} s: {len(made) - cached} compiled, {cached} "
-        f"cached, {len(failed)} failed, {len(spilling)} with spills"
-    )
+    totals = f"{len(made) - cached} compiled, {cached} cached, {len(failed)} failed"
+    if reports[0].unit.target != "cpu":
+        totals += f", {len(spilling)} with spills"
+    print(f"{len(reports)} kernels in {seconds:.1f} s: {totals}")
     if compilers:
         print(f"compiler: {'; '.join(compilers)}\ncache: {cache.write_root}")
     return not failed and not spilling

@@ -242,6 +242,14 @@ def test_entries_are_readable_by_whom_the_umask_lets(cache: ArtifactCache) -> No
     assert made.path.parent.stat().st_mode == plain.stat().st_mode
 
 
+def test_nothing_but_entries_is_left_after_a_build(cache: ArtifactCache) -> None:
+    made = ensure(unit(), cache)
+    files = {path for path in cache.root.rglob("*") if path.is_file()}
+    assert files == set(made.path.parent.iterdir())
+    assert [path.name for path in cache.root.iterdir()] == ["cpu"]
+    assert [path.name for path in (cache.root / "cpu").iterdir()] == [made.key[:2]]
+
+
 def test_what_a_killed_build_left_long_ago_is_cleared(cache: ArtifactCache) -> None:
     building = cache.root / "cpu" / "building"
     for name, age in (("old", 2 * 86400.0), ("young", 60.0)):
