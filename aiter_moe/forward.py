@@ -8,22 +8,25 @@ Here: which problem the operands pose, and the order of launches. Which kernels 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 
 from aiter_moe import dtypes
 from aiter_moe.dispatch import MOEMetadata, Overrides, metadata_for
-from aiter_moe.enums import ActivationType, GateMode
-from aiter_moe.errors import UnsupportedProblemError
+from aiter_moe.enums import ActivationType, GateMode, Kind
+from aiter_moe.errors import ArgumentError, UnsupportedProblemError
 from aiter_moe.heuristics import activation_dtype
 from aiter_moe.layouts import Layout
 from aiter_moe.pipeline import Activation, Experts, MoeCall, Operand, intermediate, quantised
 from aiter_moe.problem import Problem, token_tier
 from aiter_moe.targets.base import Launcher
-from aiter_moe.targets.registry import running_target
+from aiter_moe.targets.registry import Target, running_target
 
 SWIGLU_LIMIT = 7.0
+# float32 rows [tokens * topk, model_dim] that stage 2 may leave for the reduction at a time
+ROWS_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,20 +142,75 @@ def _first_operand(
     return Operand(rows)
 
 
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """A run of tokens: their inputs, and where their output goes."""
+
+    hidden: torch.Tensor
+    a1_scale: torch.Tensor | None
+    routing: Routing
+    out: torch.Tensor
+
+
+def _runs(whole: _Rows, model_dim: int) -> Iterator[_Rows]:
+    """Cut a call into runs of tokens whose stage-2 rows stay within `ROWS_BYTES`.
+
+    Tokens are independent of each other, so the cut changes no bit of the result.
+    """
+    tokens, topk = whole.routing.ids.shape
+    step = max(1, ROWS_BYTES // (4 * topk * model_dim))
+    if tokens <= step:
+        yield whole
+        return
+    local = whole.routing.num_local_tokens
+    for begin in range(0, tokens, step):
+        cut = slice(begin, begin + step)
+        yield _Rows(
+            whole.hidden[cut],
+            None if whole.a1_scale is None else whole.a1_scale[cut],
+            Routing(
+                whole.routing.weights[cut],
+                whole.routing.ids[cut],
+                whole.routing.expert_mask,
+                None if local is None else (local - begin).clamp(0, step),
+            ),
+            whole.out[cut],
+        )
+
+
 def _run(
+    rows: _Rows,
     launcher: Launcher,
     metadata: MOEMetadata,
-    call: MoeCall,
-    x: Operand,
-    out: torch.Tensor,
-    valid: torch.Tensor | None,
-) -> torch.Tensor:
+    experts: Experts,
+    options: Options,
+) -> None:
+    routing, out = rows.routing, rows.out
+    mask = routing.expert_mask
+    call = MoeCall(
+        launcher=launcher,
+        experts=experts,
+        sorted=launcher.sort(
+            routing.ids,
+            routing.weights,
+            experts.w1.experts if mask is None else mask.numel(),
+            metadata.block_m,
+            mask,
+            routing.num_local_tokens,
+        ),
+        tokens=rows.hidden.shape[0],
+        topk=routing.ids.shape[1],
+        model_dim=_multiple(experts.w1.cols - options.hidden_pad, 32),
+        inter_dim=_multiple(experts.w2.cols - options.intermediate_pad, 32),
+        doweight_stage1=options.doweight_stage1,
+        activation=_activation_constants(options),
+    )
+    x = _first_operand(launcher, rows.hidden, rows.a1_scale, metadata.plan.problem)
     a2 = intermediate(call, metadata.stage1(call, x), metadata.plan.stage2)
-    rows = metadata.stage2(call, a2)
+    down = metadata.stage2(call, a2)
     if call.model_dim < out.shape[1]:
         out[:, call.model_dim :] = 0
-    launcher.reduce(rows, call.topk, out[:, : call.model_dim], valid)
-    return out
+    launcher.reduce(down, call.topk, out[:, : call.model_dim], routing.valid_slots())
 
 
 def run_moe(
@@ -170,39 +228,48 @@ def run_moe(
     torch.Tensor
         [tokens, model_dim] of ``options.dtype``; `output` itself where one was given.
     """
-    tokens, topk = routing.ids.shape
     target = running_target()
+    _check_devices(target, hidden, a1_scale, experts, routing)
     problem = _problem(hidden, experts, routing, options, target.facts.gfx)
-    metadata = metadata_for(
-        problem,
-        target,
-        Overrides(options.block_m, options.ksplit, options.skip_inter_quant),
+    overrides = Overrides(
+        block_m=options.block_m,
+        ksplit=options.ksplit,
+        skip_inter_quant=options.skip_inter_quant if problem.kind is Kind.A4W4 else None,
+        hidden_pad=options.hidden_pad,
+        intermediate_pad=options.intermediate_pad,
         is_ep=routing.expert_mask is not None,
+        origin="splitk",
     )
+    metadata = metadata_for(problem, target, overrides)
     out = output
     if out is None:
-        out = torch.empty((tokens, experts.w2.rows), dtype=options.dtype)
-    if tokens == 0:
+        shape = (hidden.shape[0], experts.w2.rows)
+        out = torch.empty(shape, dtype=options.dtype, device=hidden.device)
+    if hidden.shape[0] == 0:
         return out
     launcher = target.launcher()
-    mask = routing.expert_mask
-    call = MoeCall(
-        launcher=launcher,
-        experts=experts,
-        sorted=launcher.sort(
-            routing.ids,
-            routing.weights,
-            experts.w1.experts if mask is None else mask.numel(),
-            metadata.block_m,
-            mask,
-            routing.num_local_tokens,
-        ),
-        tokens=tokens,
-        topk=topk,
-        model_dim=_multiple(experts.w1.cols - options.hidden_pad, 32),
-        inter_dim=_multiple(experts.w2.cols - options.intermediate_pad, 32),
-        doweight_stage1=options.doweight_stage1,
-        activation=_activation_constants(options),
-    )
-    x = _first_operand(launcher, hidden, a1_scale, problem)
-    return _run(launcher, metadata, call, x, out, routing.valid_slots())
+    for rows in _runs(_Rows(hidden, a1_scale, routing, out), experts.w2.rows):
+        _run(rows, launcher, metadata, experts, options)
+    return out
+
+
+def _check_devices(
+    target: Target,
+    hidden: torch.Tensor,
+    a1_scale: torch.Tensor | None,
+    experts: Experts,
+    routing: Routing,
+) -> None:
+    named = {
+        "hidden_states": hidden, "a1_scale": a1_scale, "w1": experts.w1.codes,
+        "w1_scale": experts.w1.scales, "w2": experts.w2.codes, "w2_scale": experts.w2.scales,
+        "bias1": experts.bias1, "bias2": experts.bias2, "topk_weight": routing.weights,
+        "topk_ids": routing.ids, "expert_mask": routing.expert_mask,
+        "num_local_tokens": routing.num_local_tokens,
+    }  # fmt: skip
+    for name, tensor in named.items():
+        if tensor is not None and tensor.device.type != target.device:
+            raise ArgumentError(
+                f"{name} is on {tensor.device}, but target {target.name} runs on "
+                f"{target.device}; move it there, or set AITER_MOE_TARGET"
+            )

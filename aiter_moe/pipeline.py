@@ -150,7 +150,10 @@ def stage1(call: MoeCall, x: Operand, *, instance: Instance, ksplit: int) -> tor
     torch.Tensor
         bfloat16 [tokens * topk, inter_dim]; rows of experts held elsewhere are not written.
     """
-    out = torch.empty((call.tokens * call.topk, call.inter_dim), dtype=torch.bfloat16)
+    device = x.values.device
+    out = torch.empty(
+        (call.tokens * call.topk, call.inter_dim), dtype=torch.bfloat16, device=device
+    )
     args = _stage_args(call, call.experts.w1, x, call.doweight_stage1)
     _bias(args, call.experts.bias1)
     args.n, args.k = call.inter_dim, call.model_dim
@@ -163,7 +166,9 @@ def stage1(call: MoeCall, x: Operand, *, instance: Instance, ksplit: int) -> tor
     if instance.split_k:
         args.ksplit = max(ksplit, 1)
         workspace = torch.empty(
-            (args.ksplit, args.sorted_rows, 2 * call.inter_dim), dtype=torch.float32
+            (args.ksplit, args.sorted_rows, 2 * call.inter_dim),
+            dtype=torch.float32,
+            device=device,
         )
         args.workspace = workspace.data_ptr()
     call.launcher.run_stage(instance, args)
@@ -187,7 +192,9 @@ def stage2(call: MoeCall, a2: Operand, *, instance: Instance) -> torch.Tensor:
     torch.Tensor
         float32 [tokens * topk, model_dim], one row per (token, slot), not yet reduced.
     """
-    rows = torch.empty((call.tokens * call.topk, call.model_dim), dtype=torch.float32)
+    rows = torch.empty(
+        (call.tokens * call.topk, call.model_dim), dtype=torch.float32, device=a2.values.device
+    )
     args = _stage_args(call, call.experts.w2, a2, not call.doweight_stage1)
     _bias(args, call.experts.bias2)
     args.n, args.k = call.model_dim, call.inter_dim

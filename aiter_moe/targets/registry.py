@@ -28,11 +28,14 @@ class Target:
         Identity of the device.
     launcher : Callable
         Returns the process's launcher, making it on first use.
+    device : str
+        Type of the torch device whose memory kernels read.
     """
 
     name: str
     facts: DeviceFacts
     launcher: Callable[[], Launcher]
+    device: str
 
 
 def _no_launcher(name: str) -> Callable[[], Launcher]:
@@ -51,7 +54,7 @@ def _device_gfx() -> str | None:
     if torch.version.hip is None or not torch.cuda.is_available():
         return None
     name: str = torch.cuda.get_device_properties(torch.cuda.current_device()).gcnArchName
-    return name.split(":")[0]
+    return name.split(":", maxsplit=1)[0]
 
 
 def default_target_name() -> str:
@@ -71,10 +74,10 @@ def running_target(name: str | None = None) -> Target:
     if name == "cpu":
         from aiter_moe.targets.cpu import cpu_facts, cpu_launcher
 
-        return Target("cpu", cpu_facts(), cpu_launcher)
+        return Target("cpu", cpu_facts(), cpu_launcher, "cpu")
     if name in GFX9_CUS:
         facts = DeviceFacts(name, env.CU_NUM.integer() or GFX9_CUS[name])
-        return Target(name, facts, _no_launcher(name))
+        return Target(name, facts, _no_launcher(name), "cuda")
     raise ConfigError(
         f"no target {name!r}; set AITER_MOE_TARGET to one of cpu, {', '.join(GFX9_CUS)}"
     )

@@ -193,6 +193,10 @@ def test_split_k_of_an_fp4_problem_is_not_obeyed(call):
     assert torch.equal(plain, split)
 
 
+def test_tensors_on_another_device(call):
+    refused(call, ArgumentError, "bias1", "meta", bias1=torch.zeros(4, 256, device="meta"))
+
+
 def test_an_output_that_does_not_fit(call):
     refused(call, ArgumentError, "output", output=torch.empty(3, 64, dtype=torch.bfloat16))
     refused(call, ArgumentError, "overlaps", output=call["hidden_states"])
