@@ -120,8 +120,12 @@ def test_many_rows_on_several_threads(
         assert torch.equal(scales, want[1])
 
 
-def test_a_caller_that_flushes_denormals_gets_the_same_bytes(launcher: CpuLauncher) -> None:
-    bits = torch.randint(0, 1 << 23, (300, 512), generator=torch.Generator().manual_seed(2))
+@pytest.mark.parametrize("threads", ["1", "13"])  # 13: workers start while the caller flushes
+def test_a_caller_that_flushes_denormals_gets_the_same_bytes(
+    launcher: CpuLauncher, threads: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AITER_MOE_THREADS", threads)
+    bits = torch.randint(0, 1 << 23, (900, 512), generator=torch.Generator().manual_seed(2))
     x = bits.to(torch.int32).view(torch.float32)
     want = quantise_1x32(x, ScaleRounding.Ceil)
     if not torch.set_flush_denormal(True):
