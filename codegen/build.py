@@ -21,10 +21,10 @@ from aiter_moe.codegen.cache import LOG, ArtifactCache, default_cache, write_man
 from aiter_moe.codegen.compiler import Compiler, NoCompilerError
 from aiter_moe.codegen.includes import csrc_root, headers_of
 from aiter_moe.codegen.key import KeyInputs, artifact_key, source_key
-from aiter_moe.codegen.process import CommandFailedError, Processes
+from aiter_moe.codegen.process import BuildEndedError, CommandFailedError, Processes
 from aiter_moe.codegen.toolchain import compiler_for
 from aiter_moe.codegen.unit import Artifact, BuildReport, BuildUnit
-from aiter_moe.errors import AiterMoeError, BuildError
+from aiter_moe.errors import BuildError, LaunchError
 from aiter_moe.log import info_once
 
 SHOWN_LINES = 12
@@ -100,6 +100,11 @@ def build_many(
         What to compile.
     jobs : int, optional
         Compilers at a time; by default one per CPU this process may use.
+
+    Raises
+    ------
+    ToolchainError, CacheError
+        If nothing can be built at all: no compiler, or no place for what it makes.
     """
     cache, csrc = cache or default_cache(), csrc or csrc_root()
     processes = Processes()
@@ -117,7 +122,7 @@ def _timed(unit: BuildUnit, cache: ArtifactCache, csrc: Path, processes: Process
     start = time.perf_counter()
     try:
         artifact, cached = _report(unit, cache, csrc, processes)
-    except AiterMoeError as error:
+    except (BuildError, LaunchError) as error:
         return BuildReport(unit, None, error, False, time.perf_counter() - start)
     seconds = 0.0 if cached else float(artifact.manifest["seconds"])
     return BuildReport(unit, artifact, None, cached, seconds)
@@ -182,6 +187,8 @@ def _compile(job: _Job, folder: Path, cache: ArtifactCache, processes: Processes
     start = time.perf_counter()
     try:
         processes.run(commands, folder, folder / LOG)
+    except BuildEndedError as error:
+        raise BuildError(f"the build of {job.unit.name} was interrupted; start it again") from error
     except CommandFailedError as error:
         shown = "\n".join(f"  {line}" for line in _first_errors(folder / LOG))
         kept = cache.keep_failure(folder, job.unit.target, job.key)

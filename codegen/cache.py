@@ -37,6 +37,7 @@ LOG = "build.log"
 WINNER_DELAYS = (0.0, 0.05, 0.2, 0.5)
 ABANDONED_SECONDS = 86400.0
 PRIVATE_ATTEMPTS = 10
+REMOVE_DELAYS = (0.0, 0.01, 0.1, 0.5)
 
 
 class DamagedEntryError(Exception):
@@ -111,7 +112,7 @@ class ArtifactCache:
         try:
             yield folder
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(folder)
             with contextlib.suppress(OSError):  # others may be building
                 folder.parent.rmdir()
 
@@ -303,6 +304,15 @@ def _discard(folder: Path, building: Path) -> None:
     aside = building / uuid.uuid4().hex
     folder.rename(aside)
     shutil.rmtree(aside, ignore_errors=True)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder, also while a compiler just killed makes its last file there."""
+    for delay in REMOVE_DELAYS:
+        time.sleep(delay)
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
 
 
 def _private_in(building: Path) -> Path:

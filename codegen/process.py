@@ -27,6 +27,10 @@ class CommandFailedError(Exception):
         self.reason = reason
 
 
+class BuildEndedError(CommandFailedError):
+    """The command was not run, or was killed, because `Processes.end` was called."""
+
+
 class Processes:
     """The running children of one build or of many."""
 
@@ -68,14 +72,14 @@ class Processes:
             with self._guard:
                 self._running.discard(child)
         if self._ended:
-            raise CommandFailedError(command, "was interrupted")
+            raise BuildEndedError(command, "was interrupted")
         if status:
             raise CommandFailedError(command, _ending(status))
 
     def _start(self, command: Sequence[str], folder: Path, output: int) -> subprocess.Popen[bytes]:
         with self._guard:
             if self._ended:
-                raise CommandFailedError(command, "was interrupted")
+                raise BuildEndedError(command, "was interrupted")
             try:
                 child = subprocess.Popen(
                     command, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output,

@@ -18,7 +18,7 @@ from aiter_moe.codegen.catalogue import catalogue
 from aiter_moe.codegen.toolchain import compiler_for
 from aiter_moe.codegen.unit import BuildUnit
 from aiter_moe.enums import Kind
-from aiter_moe.errors import ArgumentError, ToolchainError
+from aiter_moe.errors import ArgumentError, CacheError, ToolchainError
 
 Run = Callable[..., Result]
 
@@ -140,8 +140,8 @@ def test_an_unwritable_cache_folder_is_one_error_that_names_the_option(
     (tmp_path / "cache").write_text("in the way")
     name = next(i.name for i in catalogue("cpu") if not i.tile.requires)
     result = run("--target", "cpu", "--name", name)
-    assert result.exit_code == 1
-    assert "named by --cache-dir" in result.output
+    assert isinstance(result.exception, CacheError)
+    assert "named by --cache-dir" in str(result.exception)
 
 
 def test_figures_of_several_kernels_in_one_artifact_are_the_worst_of_each() -> None:

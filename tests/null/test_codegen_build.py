@@ -20,7 +20,7 @@ from aiter_moe.codegen import device_compiler, host_compiler
 from aiter_moe.codegen.build import build_many, ensure
 from aiter_moe.codegen.cache import ArtifactCache
 from aiter_moe.codegen.unit import BuildUnit
-from aiter_moe.errors import BuildError, ToolchainError
+from aiter_moe.errors import BuildError, CacheError, ToolchainError
 
 BAD = "int a;\n\nBAD x;\n"
 
@@ -89,6 +89,16 @@ def test_one_failing_unit_lets_the_others_go_on(cache: ArtifactCache) -> None:
     assert reports["k0"].seconds == 0
 
 
+def test_a_cache_nobody_can_write_is_one_error_for_all_units(
+    tmp_path: Path, fake: FakeCompiler
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    cache = ArtifactCache(tmp_path / "file" / "cache", origin="AITER_MOE_CACHE_DIR")
+    with pytest.raises(CacheError, match="AITER_MOE_CACHE_DIR"):
+        list(build_many([unit(name="a"), unit(name="b")], 2, cache))
+    assert fake.calls == []
+
+
 def test_a_header_that_cannot_be_followed_is_that_units_failure(cache: ArtifactCache) -> None:
     units = [unit("#include WHAT\n", name="odd"), unit()]
     reports = {report.unit.name: report for report in build_many(units, 1, cache)}
@@ -108,6 +118,7 @@ def test_closing_the_iterator_kills_running_compilers(
     assert time.monotonic() - start < 5.0
     assert is_gone(pid)
     assert leftovers(cache.root) == []
+    assert not (cache.root / "cpu" / "failed").exists()
 
 
 def _build_slowly(cache: ArtifactCache, entry: str) -> None:
@@ -131,6 +142,7 @@ def test_an_interrupt_kills_the_compiler_and_leaves_no_private_folder(
     assert child.exitcode == 1
     assert is_gone(pid)
     assert leftovers(cache.root) == []
+    assert not (cache.root / "cpu" / "failed").exists()
 
 
 def wait_for_pid(fake: FakeCompiler) -> int:
