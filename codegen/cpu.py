@@ -83,7 +83,7 @@ class CpuTile:
 
 # (columns, ahead) per ISA: small chunks share the work of few tokens, large ones cost less each.
 SHAPES: dict[str, tuple[tuple[int, int], ...]] = {
-    "avx512": ((64, 8), (256, 8)),
+    "avx512": ((64, 16), (256, 16)),
     "portable": ((64, 0),),
 }
 
