@@ -30,6 +30,9 @@ lint: $(VENV)/.ready-dev  ## style, types and import contracts
 build: $(VENV)/.ready  ## compile the whole gfx950 catalogue
 	$(BIN)/aiter-moe build --target gfx950
 
+bench: $(VENV)/.ready  ## one gpt-oss-20b layer on this CPU beside torch, interleaved
+	$(BIN)/python benchmarks/cpu_layer.py
+
 clean:          ## remove the environment and build folders (the kernel cache stays)
 	rm -rf $(VENV) build dist *.egg-info
 
