@@ -89,8 +89,8 @@ class Worker:
     def check(self, request: Mapping[str, Any]) -> Reply:
         """Run one candidate once on poisoned memory and compare."""
         problem = problem_from_json(request["problem"])
-        candidate = candidate_from_json(request["candidate"])
         try:
+            candidate = candidate_from_json(request["candidate"])
             return encode(self.ready().check(problem.kind, problem.token, candidate))
         except Exception as error:  # whatever a candidate raises is that candidate's outcome
             return encode(outcome_of(error))
@@ -98,8 +98,8 @@ class Worker:
     def time(self, request: Mapping[str, Any]) -> Reply:
         """Time some runs of one candidate."""
         problem = problem_from_json(request["problem"])
-        candidate = candidate_from_json(request["candidate"])
         try:
+            candidate = candidate_from_json(request["candidate"])
             ns = self.ready().time(problem.kind, problem.token, candidate, request["calls"])
         except Exception as error:  # as in `check`
             return encode(outcome_of(error))

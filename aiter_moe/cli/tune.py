@@ -96,6 +96,9 @@ def _facts(target: str, threads: int) -> DeviceFacts:
     UnsupportedProblemError
         If kernels of the target cannot run here.
     """
+    from aiter_moe.targets.registry import running_target
+
+    facts = running_target(target).facts
     if target != "cpu":
         raise UnsupportedProblemError(
             f"cannot tune for {target} here: timing needs a {target} device, and this version has "
@@ -103,9 +106,6 @@ def _facts(target: str, threads: int) -> DeviceFacts:
             f"{target}` compiles and inspects its kernels without a device; `--target cpu` tunes "
             "the CPU kernels"
         )
-    from aiter_moe.targets.registry import running_target
-
-    facts = running_target(target).facts
     return replace(facts, cu_num=threads) if threads else facts
 
 

@@ -3,7 +3,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiter_moe import dtypes
@@ -40,6 +40,7 @@ problems = st.builds(
 )
 
 
+@settings(deadline=None, max_examples=30)
 @given(problems)
 def test_every_candidate_supports_the_problem(p):
     found = candidates(p, FAST)
@@ -47,6 +48,7 @@ def test_every_candidate_supports_the_problem(p):
     assert all(p.supports(c.instance) for c in found)
 
 
+@settings(deadline=None, max_examples=30)
 @given(problems)
 def test_a4w4_never_gets_a_split(p):
     if p.kind is Kind.A4W4:
@@ -54,6 +56,7 @@ def test_a4w4_never_gets_a_split(p):
         assert all(c.ksplit == 0 and not c.instance.split_k for c in found)
 
 
+@settings(deadline=None, max_examples=30)
 @given(problems)
 def test_a16w4_splits_are_legal_and_run_the_split_kernel(p):
     if p.kind is Kind.A16W4:
@@ -100,6 +103,7 @@ def test_all_isa_tries_every_supported_kernel_of_the_catalogue():
     assert names == {i.name for i in catalogue("cpu") if p.supports(i)}
 
 
+@settings(deadline=None, max_examples=30)
 @given(problems)
 def test_the_order_is_fixed_and_nothing_is_tried_twice(p):
     found = candidates(p, FAST)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiter_moe import dtypes
@@ -45,6 +45,7 @@ any_outcome = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(any_outcome)
 def test_an_outcome_survives_the_pipe(outcome):
     assert outcomes.decode(json.loads(json.dumps(outcomes.encode(outcome)))) == outcome
@@ -55,6 +56,7 @@ def test_the_error_of_an_output_with_holes_survives_the_pipe_as_nan():
     assert math.isnan(outcomes.decode(json.loads(sent)).error)
 
 
+@settings(deadline=None)
 @given(any_outcome)
 def test_every_outcome_has_one_line_for_people(outcome):
     assert outcomes.describe(outcome)
