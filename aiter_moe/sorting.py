@@ -18,7 +18,7 @@ from aiter_moe.targets.cpu_sort import RoutedPairs, SortExtras, routed_pairs
 MX_BLOCK = 32
 
 
-def moe_sorting(
+def moe_sorting(  # noqa: PLR0913, PLR0917 - aiter's signature
     topk_ids: torch.Tensor,
     topk_weights: torch.Tensor,
     num_experts: int,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from ctypes import addressof
-from functools import cache, cached_property
+from functools import cache
 
 import torch
 
@@ -82,19 +82,19 @@ class CpuLauncher:
         # value holds the instance, so that its identity is not given to another one.
         self._kernels: dict[int, tuple[Instance, Kernel]] = {}
         self._scratch = threading.local()
+        self._runtime: Runtime | None = None
 
     @property
     def facts(self) -> DeviceFacts:
         """Identity of the device, with the threads a launch would use now."""
         return _facts(thread_count(), env.CPU_ISA.text())
 
-    @cached_property
-    def _runtime(self) -> Runtime:
-        return load_runtime(self._features >= RUNTIME_AVX512)
-
     def _ready(self) -> tuple[Runtime, int]:
-        """Return the support library and the threads of a launch."""
+        """Return the support library, loaded on first use, and the threads of a launch."""
         runtime = self._runtime
+        if runtime is None:
+            # No lock: loading twice gives the same library, and a fork could leave one held.
+            runtime = self._runtime = load_runtime(self._features >= RUNTIME_AVX512)
         threads = thread_count()
         runtime.tune_for(threads)
         return runtime, threads

@@ -13,6 +13,8 @@
 #define AITER_MOE_LIBC(symbol) __asm__(AITER_MOE_TEXT(__USER_LABEL_PREFIX__) symbol)
 #define AITER_MOE_EXPORT extern "C" __attribute__((visibility("default")))
 
+// The unit is compiled with hidden visibility; these are defined elsewhere.
+#pragma GCC visibility push(default)
 extern "C" {
 void* host_malloc(unsigned long bytes) AITER_MOE_LIBC("malloc");
 void host_free(void* memory) AITER_MOE_LIBC("free");
@@ -28,6 +30,7 @@ int host_mutex_lock(void* mutex) AITER_MOE_LIBC("pthread_mutex_lock");
 int host_mutex_unlock(void* mutex) AITER_MOE_LIBC("pthread_mutex_unlock");
 long host_syscall(long number, ...) AITER_MOE_LIBC("syscall");
 }
+#pragma GCC visibility pop
 
 namespace aiter_moe {
 
