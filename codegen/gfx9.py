@@ -194,11 +194,12 @@ def _vgprs(problem: Problem, instance: Instance) -> str | None:
 
 
 def _outstanding_loads(problem: Problem, instance: Instance) -> str | None:
-    need = _loads_in_flight(instance)
+    need = loads_in_flight(instance)
     return f"{need} loads in flight, the counter of a wave holds 63" if need > 63 else None
 
 
-def _loads_in_flight(instance: Instance) -> int:
+def loads_in_flight(instance: Instance) -> int:
+    """Return the loads a wave leaves unfinished when it waits for the rows of a step."""
     tile = gfx9_tile(instance)
     row_tiles = instance.block_m // 16
     fp4 = instance.kind is Kind.A4W4

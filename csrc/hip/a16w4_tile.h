@@ -63,10 +63,15 @@ template <class ShapeT> struct A16W4 {
       Accumulators& sums, const Registers& r, const AITER_MOE_LDS u8* stage, int step) const {
     const u32 bytes = step_mask(work, step).bytes();
     const auto* own = stage + quarter_of_lane() * 1024 + row_of_lane() * 16;
+    u32 scales[Shape::strips];
+    unroll<Shape::strips>(
+        [&]<int i>() { scales[i] = not_before(r.weights.scale[i]) & bytes; });
     unroll<2>([&]<int half>() {
       float scale[Shape::weight_tiles];
+      u32x4 codes[Shape::weight_tiles];
       unroll<Shape::weight_tiles>([&]<int t>() {
-        scale[t] = scale_of<half, t % 2>(r.weights.scale[t / 2] & bytes);
+        scale[t] = scale_of<half, t % 2>(scales[t / 2]);
+        codes[t] = not_before(r.weights.code[t][half]);
       });
       unroll<4>([&]<int j>() {
         u32x4 rows[Shape::row_tiles];
@@ -75,7 +80,7 @@ template <class ShapeT> struct A16W4 {
           rows[m] = *(const AITER_MOE_LDS u32x4*)(fragment);
         });
         unroll<Shape::weight_tiles>([&]<int t>() {
-          const u32x4 weights = fp4_to_bf16(r.weights.code[t][half][j], scale[t]);
+          const u32x4 weights = fp4_to_bf16(codes[t][j], scale[t]);
           unroll<Shape::row_tiles>(
               [&]<int m>() { sums[m][t] = mfma_bf16(weights, rows[m], sums[m][t]); });
         });

@@ -74,8 +74,9 @@ template <class ShapeT> struct A4W4 {
       Accumulators& sums, const Registers& r, const AITER_MOE_LDS u8* stage, int step) const {
     const u32 bytes = step_mask(work, step).bytes();
     u32 w_scale[Shape::strips], x_scale[scale_dwords];
-    unroll<Shape::strips>([&]<int i>() { w_scale[i] = r.weights.scale[i] & bytes; });
-    unroll<scale_dwords>([&]<int i>() { x_scale[i] = (r.x_scale[i] & bytes) >> x_shift; });
+    unroll<Shape::strips>([&]<int i>() { w_scale[i] = not_before(r.weights.scale[i]) & bytes; });
+    unroll<scale_dwords>(
+        [&]<int i>() { x_scale[i] = (not_before(r.x_scale[i]) & bytes) >> x_shift; });
     unroll<2>([&]<int half>() {
       unroll<Shape::row_tiles>([&]<int m>() {
         const auto* fragment = stage + (2 * m + half) * 1024 + lane() * 16;

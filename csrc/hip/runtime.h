@@ -96,6 +96,16 @@ AITER_MOE_DEVICE void load_to_lds(Buffer b, AITER_MOE_LDS u8* lds, int vector, i
 // before, matrix instructions on `value` too. Without it the compiler mixes the loads of the
 // next step among the current ones, which makes copies of the prefetch registers.
 AITER_MOE_DEVICE void pin(f32x4& value) { asm volatile("" : "+v"(value)::"memory"); }
+// Nothing made of `value` is computed before this point: conversions would otherwise drift to an
+// earlier step and wait there for loads that are meant to stay in flight.
+AITER_MOE_DEVICE u32 not_before(u32 value) {
+  asm volatile("" : "+v"(value));
+  return value;
+}
+AITER_MOE_DEVICE u32x4 not_before(u32x4 value) {
+  asm volatile("" : "+v"(value));
+  return value;
+}
 AITER_MOE_DEVICE void memory_order() { asm volatile("" ::: "memory"); }
 
 // Waits until at most `Pending` vector-memory requests of this wave are unfinished.

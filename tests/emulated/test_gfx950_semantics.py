@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: MIT
+"""gfx950 stage kernels, as the compiler emits them, against float64 of the same operands.
+
+The instructions are executed by the model in tests/gcn, since a gfx950 is seldom at hand.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from cpu_kernels import ACTIVATION_CONSTANTS, Shape, bound, make_case, relative_l2
+from gcn.program import Instruction, Program
+from gcn.wave import Behaviour, OutOfTensorError
+from gfx950_kernels import Run, gfx950, program, run
+
+from aiter_moe.codegen.device_compiler import device_compiler
+from aiter_moe.codegen.gfx9 import ACTIVATIONS
+from aiter_moe.codegen.instance import BLOCK_M
+from aiter_moe.enums import ActivationType, Kind
+from aiter_moe.errors import ToolchainError
+
+STAGE1_SHAPES = (
+    Shape(tokens=1, topk=2, experts=4, n=128, k=256),
+    Shape(tokens=3, topk=3, experts=5, n=192, k=352),
+    Shape(tokens=17, topk=2, experts=3, n=384, k=192),
+    Shape(tokens=129, topk=1, experts=2, n=32, k=640),
+)
+STAGE2_SHAPES = (
+    Shape(tokens=1, topk=2, experts=4, n=256, k=128),
+    Shape(tokens=3, topk=3, experts=5, n=352, k=192),
+    Shape(tokens=17, topk=2, experts=3, n=192, k=384),
+    Shape(tokens=129, topk=1, experts=2, n=96, k=640),
+)
+
+
+@pytest.fixture(autouse=True)
+def _needs_a_device_compiler() -> None:
+    try:
+        device_compiler("gfx950")
+    except ToolchainError as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.parametrize("index", range(4))
+@pytest.mark.parametrize("kind", Kind, ids=str)
+def test_stage_1_is_the_activated_product(kind, index):
+    activation = ACTIVATIONS[index]
+    instance = gfx950(kind, 1, BLOCK_M[index], activation)
+    case = make_case(
+        instance, STAGE1_SHAPES[index], seed=index, bias=index != 1, doweight=index > 1,
+        interleaved=index in (0, 3), constants=ACTIVATION_CONSTANTS[activation],
+    )  # fmt: skip
+    assert relative_l2(run(case), case.reference()) <= bound(instance)
+
+
+@pytest.mark.parametrize("index", range(4))
+@pytest.mark.parametrize("kind", Kind, ids=str)
+def test_stage_2_is_the_product(kind, index):
+    instance = gfx950(kind, 2, BLOCK_M[index])
+    case = make_case(
+        instance, STAGE2_SHAPES[index], seed=index, bias=index != 1, doweight=index % 2 == 1
+    )
+    assert relative_l2(run(case), case.reference()) <= bound(instance)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS, ids=lambda a: a.name)
+@pytest.mark.parametrize("kind", Kind, ids=str)
+def test_the_narrow_tile_and_each_activation(kind, activation):
+    instance = gfx950(kind, 1, 16, activation, widest=False)
+    case = make_case(
+        instance, Shape(tokens=5, topk=2, experts=3, n=96, k=64), bias=True,
+        constants=ACTIVATION_CONSTANTS[activation],
+    )  # fmt: skip
+    assert relative_l2(run(case), case.reference()) <= bound(instance)
+
+
+@pytest.mark.parametrize("limit", [0.0, 0.75])
+def test_silu_clamps_when_a_limit_is_given(limit):
+    instance = gfx950(Kind.A4W4, 1, 16, ActivationType.Silu)
+    shape = Shape(tokens=5, topk=2, experts=3, n=64, k=96)
+    case = make_case(instance, shape, constants={"limit": limit})
+    assert relative_l2(run(case), case.reference()) <= bound(instance)
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+@pytest.mark.parametrize("kind", Kind, ids=str)
+def test_hidden_size_2880_fits(kind, stage):
+    activation = ActivationType.Swiglu if stage == 1 else None
+    instance = gfx950(kind, stage, 32, activation)
+    n, k = (64, 2880) if stage == 1 else (2880, 128)
+    case = make_case(
+        instance, Shape(tokens=3, topk=2, experts=2, n=n, k=k), bias=True,
+        constants=ACTIVATION_CONSTANTS[activation],
+    )  # fmt: skip
+    assert relative_l2(run(case), case.reference()) <= bound(instance)
+
+
+@pytest.mark.parametrize("ksplit", [1, 2, 3, 4])
+def test_split_k_adds_up_also_when_parts_differ_or_are_empty(ksplit):
+    instance = gfx950(Kind.A16W4, 1, 16, ActivationType.Swiglu, split_k=True)
+    case = make_case(
+        instance, Shape(tokens=7, topk=2, experts=3, n=160, k=672), seed=ksplit, bias=True,
+        doweight=True, interleaved=ksplit == 2, ksplit=ksplit, constants={"limit": 7.0},
+    )  # fmt: skip
+    assert relative_l2(run(case), case.reference()) <= bound(instance)
+
+
+@pytest.mark.parametrize("block_m", BLOCK_M)
+def test_split_k_at_every_block_size(block_m):
+    instance = gfx950(Kind.A16W4, 1, block_m, ActivationType.Silu, split_k=True)
+    shape = Shape(tokens=21, topk=2, experts=2, n=32, k=512)
+    case = make_case(instance, shape, ksplit=2)
+    assert relative_l2(run(case), case.reference()) <= bound(instance)
+
+
+@pytest.mark.parametrize("routing", ["one", "sparse"])
+@pytest.mark.parametrize("kind", Kind, ids=str)
+@pytest.mark.parametrize("stage", [1, 2])
+def test_experts_without_tokens_and_one_with_all_leave_other_rows_alone(stage, kind, routing):
+    activation = ActivationType.Gelu if stage == 1 else None
+    instance = gfx950(kind, stage, 32, activation)
+    shape = Shape(tokens=37, topk=3, experts=4, n=32, k=160)
+    case = make_case(instance, shape, routing=routing, doweight=True)
+    assert relative_l2(run(case), case.reference()) <= bound(instance)
+
+
+@pytest.mark.parametrize("kind", Kind, ids=str)
+def test_no_used_rows_is_no_work(kind):
+    case = make_case(gfx950(kind, 2, 16), Shape(tokens=2, topk=1, experts=2, n=32, k=64))
+    case.sorted.valid[:] = 0
+    assert run(case).isnan().all()
+
+
+@pytest.mark.parametrize("kind", Kind, ids=str)
+def test_the_order_of_waves_and_the_open_question_of_range_checks_change_nothing(kind):
+    shape = Shape(tokens=9, topk=2, experts=3, n=288, k=352)
+    case = make_case(gfx950(kind, 2, 64), shape, bias=True)
+    first = run(case)
+    for seed, checked in ((1, True), (2, False)):
+        assert torch.equal(run(case, Behaviour(scalar_offset_checked=checked), seed), first)
+
+
+@pytest.mark.parametrize("kind", Kind, ids=str)
+def test_interleaved_and_separated_weights_give_the_same_bits(kind):
+    instance = gfx950(kind, 1, 16, ActivationType.Silu)
+    shape = Shape(tokens=5, topk=2, experts=3, n=160, k=96)
+    outputs = [run(make_case(instance, shape, interleaved=i, bias=True)) for i in (False, True)]
+    assert torch.equal(*outputs)
+
+
+def with_waits_longer_by_one(kernel: Program) -> Program:
+    """Let every wait before a barrier leave one more request unfinished."""
+
+    def longer(i: Instruction, following: Instruction) -> Instruction:
+        if following.name != "s_barrier" or "vmcnt" not in i.named:
+            return i
+        return dataclasses.replace(i, named={"vmcnt": str(int(i.named["vmcnt"]) + 1)})
+
+    after = [i for _, i in kernel.code[1:]] + [kernel.code[-1][1]]
+    code = tuple((h, longer(i, n)) for (h, i), n in zip(kernel.code, after, strict=True))
+    assert code != kernel.code
+    return dataclasses.replace(kernel, code=code)
+
+
+@pytest.mark.parametrize("block_m", [32, 64])
+@pytest.mark.parametrize("kind", Kind, ids=str)
+def test_a_wait_for_one_request_too_few_would_be_found(kind, block_m, monkeypatch):
+    instance = gfx950(kind, 2, block_m)
+    case = make_case(instance, Shape(tokens=block_m, topk=1, experts=1, n=32, k=768))
+    assert relative_l2(run(case), case.reference()) <= bound(instance)
+    broken = with_waits_longer_by_one(program(instance, instance.name))
+    monkeypatch.setattr("gfx950_kernels.program", lambda *_: broken)
+    assert not relative_l2(run(case), case.reference()) <= bound(instance)
+
+
+@pytest.mark.parametrize("name", ["w", "w_scale", "x", "sorted_expert_ids"])
+def test_a_tensor_shorter_than_its_shape_says_would_be_found(name, monkeypatch):
+    point = Run.point
+
+    def shortened(self: Run, which: str, array: np.ndarray) -> np.ndarray:
+        full = point(self, which, array)
+        if which == name:
+            self.tensors[-1] = full.reshape(-1)[: -max(full.nbytes // full.itemsize // 4, 1)]
+        return full
+
+    monkeypatch.setattr(Run, "point", shortened)
+    case = make_case(gfx950(Kind.A4W4, 2, 16), Shape(tokens=8, topk=1, experts=1, n=64, k=256))
+    if name == "sorted_expert_ids":
+        case.sorted.experts = case.sorted.experts[:1]
+    with pytest.raises(OutOfTensorError):
+        run(case)

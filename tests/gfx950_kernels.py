@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: MIT
+"""Runs one gfx950 stage as compiled, in the model of `gcn`, on the operands of a CPU test case.
+
+Bytes are laid out here by the formulas of the layouts. Padding is hostile: codes of 6, scale bytes
+of NaN, NaN routing weights, NaN activations past k; outputs and workspace start as NaN.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cache
+
+import numpy as np
+import torch
+from cpu_kernels import Case
+from gcn.launch import launch, load_program
+from gcn.program import Program
+from gcn.wave import Behaviour
+
+from aiter_moe.codegen.build import ensure
+from aiter_moe.codegen.catalogue import catalogue
+from aiter_moe.codegen.gfx9 import launches
+from aiter_moe.codegen.instance import Instance
+from aiter_moe.codegen.render import render
+from aiter_moe.enums import ActivationType, Kind
+from aiter_moe.targets.arguments import StageArgs
+
+SIX_SIX, NAN_SCALE, NAN_BF16 = 0x77, 0xFF, 0x7FC0
+MARGIN = 32
+
+
+def gfx950(
+    kind: Kind, stage: int, block_m: int, activation: ActivationType | None = None,
+    *, split_k: bool = False, widest: bool = True,
+) -> Instance:  # fmt: skip
+    """Return the widest (or narrowest) tile's instance with these fields."""
+    wanted = (kind, stage, block_m, activation, split_k)
+    found = [
+        i for i in catalogue("gfx950")
+        if (i.kind, i.stage, i.block_m, i.activation, i.split_k) == wanted
+    ]  # fmt: skip
+    return sorted(found, key=lambda i: i.tile.parameters()["threads"] * i.tile.block_n)[
+        -1 if widest else 0
+    ]
+
+
+@cache
+def program(instance: Instance, symbol: str) -> Program:
+    """Decode a kernel of the assembly that the instance's code object was assembled from."""
+    return load_program(ensure(render(instance)).path.with_name("kernel.s"), symbol)
+
+
+def rounded(size: int, multiple: int) -> int:
+    return -(-size // multiple) * multiple
+
+
+def padded(array: np.ndarray, shape: tuple[int, ...], value: int) -> np.ndarray:
+    out = np.full(shape, value, array.dtype)
+    out[tuple(slice(n) for n in array.shape)] = array
+    return out
+
+
+def code_tiles(codes: np.ndarray) -> np.ndarray:
+    """Lay [E, N, K/2] out in map W, K padded to a multiple of 64."""
+    experts, rows, width = codes.shape
+    full = padded(codes, (experts, rows, rounded(width, 32)), SIX_SIX)
+    tiles = full.reshape(experts, rows // 16, 16, -1, 16)
+    return np.ascontiguousarray(tiles.transpose(0, 1, 3, 2, 4))
+
+
+def scale_tiles(scales: np.ndarray) -> tuple[np.ndarray, int]:
+    """Lay [R, K/32] out in map S; return the bytes and their columns."""
+    rows, columns = rounded(scales.shape[0], 32), rounded(scales.shape[1], 8)
+    full = padded(scales, (rows, columns), NAN_SCALE)
+    parts = full.reshape(rows // 32, 2, 16, columns // 8, 2, 4)
+    return np.ascontiguousarray(parts.transpose(0, 3, 5, 2, 4, 1)), columns
+
+
+def interleaved_rows(rows: np.ndarray) -> np.ndarray:
+    """Reorder axis 1 from gate rows, up rows to 16 gate, 16 up, 16 gate, ..."""
+    experts, count = rows.shape[:2]
+    halves = rows.reshape(experts, 2, count // 32, 16, *rows.shape[2:])
+    return np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(rows.shape)
+
+
+@dataclass
+class Run:
+    """A case made ready for the GPU model: arguments, and the tensors they point to."""
+
+    case: Case
+    args: StageArgs = field(default_factory=StageArgs)
+    tensors: list[np.ndarray] = field(default_factory=list)
+
+    def point(self, name: str, array: np.ndarray) -> np.ndarray:
+        array = np.ascontiguousarray(array)
+        self.tensors.append(array)
+        setattr(self.args, name, array.ctypes.data)
+        return array
+
+    def activations(self) -> None:
+        case, args = self.case, self.args
+        if case.x_scale is None:
+            bits = case.x.view(torch.int16).numpy().view(np.uint16)
+            rows, k = bits.shape
+            args.x_stride = k + 8
+            self.point("x", padded(bits, (rows, k + 8), NAN_BF16))
+            return
+        self.point("x", case.x.numpy())
+        args.x_stride = 2 * case.x.shape[1]
+        ids = case.sorted.ids.view(np.uint32)
+        used = int(case.sorted.valid[0])
+        token, slot = (ids & 0xFFFFFF).astype(int), (ids >> 24).astype(int)
+        topk = case.weights.shape[1]
+        source = token if case.instance.stage == 1 else token * topk + slot
+        gathered = np.full((self.sorted_rows, case.x_scale.shape[1]), NAN_SCALE, np.uint8)
+        real = np.flatnonzero((slot < topk) & (np.arange(len(ids)) < used))
+        gathered[real] = case.x_scale.numpy()[source[real]]
+        tiles, args.x_scale_stride = scale_tiles(gathered)
+        self.point("x_scale", tiles)
+
+    @property
+    def sorted_rows(self) -> int:
+        return len(self.case.sorted.experts) * self.case.instance.block_m
+
+    def weights(self) -> None:
+        case, args = self.case, self.args
+        codes, scales = case.codes.numpy(), case.scales.numpy()
+        if case.interleaved:
+            codes, scales = interleaved_rows(codes), interleaved_rows(scales)
+        tiles = self.point("w", code_tiles(codes))
+        columns = scales.shape[2]
+        scale, args.w_scale_cols = scale_tiles(scales.reshape(-1, columns))
+        self.point("w_scale", scale)
+        args.experts, args.w_rows = codes.shape[:2]
+        args.w_k, args.k = tiles.shape[2] * 32, columns * 32
+
+    def routing(self) -> None:
+        case, args = self.case, self.args
+        for name, array in (
+            ("sorted_ids", case.sorted.ids),
+            ("sorted_weights", case.sorted.weights),
+            ("sorted_expert_ids", case.sorted.experts),
+            ("num_valid_ids", case.sorted.valid),
+        ):
+            self.point(name, array)
+        args.tokens, args.topk = case.weights.shape
+        args.sorted_rows, args.doweight = self.sorted_rows, int(case.doweight)
+
+    def outputs(self) -> torch.Tensor:
+        case, args = self.case, self.args
+        shape = (case.rows, case.columns + MARGIN)
+        dtype = torch.bfloat16 if case.instance.stage == 1 else torch.float32
+        out = torch.full(shape, torch.nan, dtype=dtype)
+        self.point(
+            "out", out.view(torch.int16 if out.dtype == torch.bfloat16 else out.dtype).numpy()
+        )
+        args.n, args.out_stride = case.columns, shape[1]
+        if case.instance.split_k:
+            size = case.ksplit * self.sorted_rows * 2 * case.columns
+            self.point("workspace", np.full(size, np.nan, np.float32))
+        return out
+
+
+def run(case: Case, behaviour: Behaviour | None = None, seed: int = 0) -> torch.Tensor:
+    """Return the kernels' [T*k, columns + MARGIN]; what they do not write stays NaN."""
+    ready = Run(case)
+    ready.activations()
+    ready.weights()
+    ready.routing()
+    out = ready.outputs()
+    args = ready.args
+    if case.bias is not None:
+        bias = ready.point("bias", case.bias.numpy())
+        args.bias_stride = bias.shape[1]
+    args.interleaved, args.ksplit = int(case.interleaved), case.ksplit
+    for name, value in case.constants.items():
+        setattr(args, name, value)
+    for step in launches(case.instance, args):
+        launch(
+            program(case.instance, step.symbol), step.grid, step.threads, bytes(args),
+            ready.tensors, behaviour or Behaviour(), seed,
+        )  # fmt: skip
+    assert out[:, case.columns :].isnan().all(), "columns past n were written"
+    return out[:, : case.columns]
