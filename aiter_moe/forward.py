@@ -78,11 +78,14 @@ class Routing:
         """Return bool [tokens, topk], false where no row is computed, or None if all are."""
         if self.expert_mask is None and self.num_local_tokens is None:
             return None
-        valid = torch.ones(self.ids.shape, dtype=torch.bool)
-        if self.expert_mask is not None:
-            valid = (self.expert_mask != 0)[self.ids.long()]
+        tokens = self.ids.shape[0]
         if self.num_local_tokens is not None:
-            valid[int(self.num_local_tokens.item()) :] = False
+            tokens = min(tokens, int(self.num_local_tokens.item()))
+        valid = torch.zeros(self.ids.shape, dtype=torch.bool, device=self.ids.device)
+        valid[:tokens] = True
+        if self.expert_mask is not None:
+            # rows past the local tokens may hold any ids; they are not looked at
+            valid[:tokens] = (self.expert_mask != 0)[self.ids[:tokens].long()]
         return valid
 
 

@@ -205,6 +205,18 @@ def test_only_local_tokens_are_computed():
     assert torch.count_nonzero(got[11:]) == 0
 
 
+def test_ids_past_the_local_tokens_are_never_looked_at():
+    p = random_problem(9, 128, 128, 4, 2)
+    p.topk_ids[5:] = 2**30
+    want = reference_moe(random_problem(9, 128, 128, 4, 2), ActivationType.Silu, Kind.A16W4)
+    got = run(
+        p, ActivationType.Silu, Kind.A16W4, num_local_tokens=torch.tensor([5], dtype=torch.int32),
+        expert_mask=torch.ones(4, dtype=torch.int32),
+    )  # fmt: skip
+    assert relative_l2(got[:5], want[:5]) <= A16W4_TOLERANCE
+    assert torch.count_nonzero(got[5:]) == 0
+
+
 @pytest.mark.parametrize("local_tokens", [None, 11])
 def test_long_calls_are_cut_into_runs_without_a_trace(monkeypatch, local_tokens):
     p = random_problem(17, 128, 128, 4, 2)
