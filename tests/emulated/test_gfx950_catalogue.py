@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: MIT
+"""The gfx950 catalogue compiles, within the registers, LDS and waits that its tiles declare."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+from collections.abc import Iterable
+
+import pytest
+
+from aiter_moe.codegen.build import build_many
+from aiter_moe.codegen.cache import default_cache
+from aiter_moe.codegen.catalogue import catalogue
+from aiter_moe.codegen.device_compiler import device_compiler
+from aiter_moe.codegen.gfx9 import (
+    FINISH_SUFFIX,
+    FINISH_THREADS,
+    LDS_BYTES,
+    gfx9_tile,
+    lds_bytes,
+    loads_in_flight,
+)
+from aiter_moe.codegen.instance import Instance
+from aiter_moe.codegen.render import render
+from aiter_moe.codegen.unit import Artifact
+from aiter_moe.enums import ActivationType
+from aiter_moe.errors import ToolchainError
+from aiter_moe.targets.arguments import StageArgs
+
+CATALOGUE = catalogue("gfx950")
+# Every tile once; the other activations differ in the epilogue alone.
+COVERING = [i for i in CATALOGUE if i.activation in (None, ActivationType.Swiglu)]
+
+
+@pytest.fixture(autouse=True)
+def _needs_a_device_compiler() -> None:
+    try:
+        device_compiler("gfx950")
+    except ToolchainError as error:
+        pytest.skip(str(error))
+
+
+def build(instances: Iterable[Instance]) -> dict[Instance, Artifact]:
+    by_name = {i.name: i for i in instances}
+    found = {}
+    for report in build_many([render(i) for i in by_name.values()], 2, default_cache()):
+        assert report.artifact is not None, f"{report.unit.name}: {report.error}"
+        found[by_name[report.unit.name]] = report.artifact
+    return found
+
+
+def check_resources(instance: Instance, artifact: Artifact) -> None:
+    tile = gfx9_tile(instance)
+    resources = artifact.manifest["resources"]
+    kernels = {k["name"]: k for k in resources["kernels"]}
+    expected = {instance.name} | ({instance.name + FINISH_SUFFIX} if instance.split_k else set())
+    assert resources["arch"] == "gfx950" and set(kernels) == expected
+    for kernel in kernels.values():
+        assert (kernel["vgpr_spills"], kernel["sgpr_spills"], kernel["scratch_bytes"]) == (0, 0, 0)
+        assert kernel["kernarg_bytes"] == ctypes.sizeof(StageArgs) == 176
+    main = kernels[instance.name]
+    assert main["lds_bytes"] == lds_bytes(instance) <= LDS_BYTES
+    assert main["vgprs"] <= tile.vgpr_budget
+    assert main["waves_per_simd"] >= tile.waves_per_simd
+    assert main["max_workgroup"] == tile.threads
+    if instance.split_k:
+        assert kernels[instance.name + FINISH_SUFFIX]["max_workgroup"] == FINISH_THREADS
+
+
+def hot_loop(assembly: str) -> str:
+    """Return the text of the loop with the most matrix instructions."""
+    lines = assembly.splitlines()
+    place = {m[1]: n for n, line in enumerate(lines) if (m := re.match(r"(\.L\w+):", line))}
+    bodies = []
+    for n, line in enumerate(lines):
+        jump = re.match(r"\ts_cbranch_\w+ (\.L\w+)", line)
+        if jump and place[jump[1]] < n:
+            bodies.append("\n".join(lines[place[jump[1]] : n]))
+    # A jump back to the common exit is no loop.
+    loops = [body for body in bodies if "s_endpgm" not in body]
+    return max(loops, key=lambda body: body.count("v_mfma"))
+
+
+def test_every_tile_compiles_within_its_limits():
+    built = build(COVERING)
+    assert len(built) == len(COVERING)
+    for instance, artifact in built.items():
+        check_resources(instance, artifact)
+
+
+@pytest.mark.slow
+def test_the_whole_catalogue_compiles_within_its_limits():
+    for instance, artifact in build(CATALOGUE).items():
+        check_resources(instance, artifact)
+
+
+def test_no_wait_in_a_loop_drains_what_was_requested_ahead():
+    for instance, artifact in build(COVERING).items():
+        loop = hot_loop(artifact.path.with_name("kernel.s").read_text())
+        tile = gfx9_tile(instance)
+        assert loop.count("s_barrier") == tile.depth + 1, instance
+        waits = [int(n) for n in re.findall(r"vmcnt\((\d+)\)", loop)]
+        # Scale dwords come first of a step's weights; the compiler may copy them at the loop's end.
+        early = loads_in_flight(instance) - tile.strips
+        assert early <= min(waits) <= loads_in_flight(instance), instance
+        assert "scratch_" not in loop and "flat_" not in loop, instance
