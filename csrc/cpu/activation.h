@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The four gate/up activations of stage 1 in f32, with their own exp, tanh and normal tail (no libm).
+// The four gate/up activations of stage 1 in f32, with exp, tanh and a normal tail of their own.
 // Polynomials are Chebyshev fits; functions are good to about 1e-6 relative and keep NaN.
 #pragma once
 

@@ -38,7 +38,8 @@ __attribute__((noinline)) void multiply_a16w4(const Job& job, const uint32_t* x,
     for (int m = 0; m < kChains * Rows; ++m) part[m / Rows][m % Rows] = _mm512_setzero_ps();
     AITER_MOE_UNROLL
     for (int i = 0; i < 16; ++i) {
-      const __m512i pair = _mm512_permutexvar_epi16(_mm512_srli_epi16(octet[i / 4], 4 * (i % 4)), values);
+      const __m512i codes = _mm512_srli_epi16(octet[i / 4], 4 * (i % 4));
+      const __m512i pair = _mm512_permutexvar_epi16(codes, values);
       AITER_MOE_UNROLL
       for (int m = 0; m < Rows; ++m) {
         const __m512i activation = _mm512_set1_epi32(static_cast<int>(x[i * Rows + m]));

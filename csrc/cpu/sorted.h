@@ -35,8 +35,8 @@ int valid_rows(const StageArgs& args, int block) {
   int low = 0, high = BlockM;
   while (low < high) {
     const int middle = (low + high) / 2;
-    const bool pad = sorted_slot(args, static_cast<long>(block) * BlockM + middle).slot >= args.topk;
-    if (pad) {
+    const long row = static_cast<long>(block) * BlockM + middle;
+    if (sorted_slot(args, row).slot >= args.topk) {
       high = middle;
     } else {
       low = middle + 1;

@@ -77,12 +77,12 @@ struct Stage1 {
   }
 
   // The column tile that is computed, and the one that comes after it.
-  struct Columns2 {
+  struct TileStep {
     int now;
     int next;
   };
 
-  static void multiply_pair(const StageArgs& args, int expert, Columns2 column, BlockRange range,
+  static void multiply_pair(const StageArgs& args, int expert, TileStep column, BlockRange range,
                             const uint32_t* x, int rows, float (&z)[2][Micro::kRows * kLanes]) {
     const WeightTile gate = weight_tile(args, expert, gate_tile(args, column.now));
     const WeightTile up = weight_tile(args, expert, up_tile(args, column.now));

@@ -49,7 +49,9 @@ struct Stage2 {
         const WeightTile tile = weight_tile(args, segment.expert, j);
         const WeightTile after = weight_tile(args, segment.expert, j + 1 < last ? j + 1 : first);
         Micro::multiply(tile, after.codes, range, x, rows, y);
-        for (int m = 0; m < rows; ++m) finish(args, segment.expert, row + m, j, load(y + m * kLanes));
+        for (int m = 0; m < rows; ++m) {
+          finish(args, segment.expert, row + m, j, load(y + m * kLanes));
+        }
       }
     });
   }
