@@ -138,19 +138,21 @@ def routing(layer: Layer, seed: int, tokens: int) -> Routing:
 
 def pack_experts(layer: Layer, seed: int) -> Experts:
     """Return all experts' weights in the layout kernels read, with their biases."""
-    w1 = _pack(layer, seed, first=True)
-    w2 = _pack(layer, seed, first=False)
+    rows, cols = 2 * layer.inter_dim, layer.model_dim
+    first = _empty(layer.experts, rows, cols)
+    second = _empty(layer.experts, layer.model_dim, layer.inter_dim)
+    for e in range(layer.experts):
+        first[0][e], first[1][e], second[0][e], second[1][e] = expert_weights(layer, seed, e)
+    interleaved = layer.gate_mode is GateMode.INTERLEAVE
+    w2 = PackedWeight.pack(*second, Layout.SHUFFLED)
+    del second  # row-major and packed codes of both weights together need not fit
+    w1 = PackedWeight.pack(*first, Layout.SHUFFLED_GATE_UP if interleaved else Layout.SHUFFLED)
     return Experts(w1, w2, *biases(layer, seed))
 
 
-def _pack(layer: Layer, seed: int, first: bool) -> PackedWeight:
-    interleaved = first and layer.gate_mode is GateMode.INTERLEAVE
-    rows = 2 * layer.inter_dim if first else layer.model_dim
-    cols = layer.model_dim if first else layer.inter_dim
-    codes = torch.empty((layer.experts, rows, cols // 2), dtype=torch.uint8)
-    scales = torch.empty((layer.experts, rows, cols // MX_BLOCK), dtype=torch.uint8)
-    for expert in range(layer.experts):
-        made = expert_weights(layer, seed, expert)
-        codes[expert], scales[expert] = made[0:2] if first else made[2:4]
-    layout = Layout.SHUFFLED_GATE_UP if interleaved else Layout.SHUFFLED
-    return PackedWeight.pack(codes, scales, layout)
+def _empty(experts: int, rows: int, cols: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return room for the codes and scales of all experts."""
+    return (
+        torch.empty((experts, rows, cols // 2), dtype=torch.uint8),
+        torch.empty((experts, rows, cols // MX_BLOCK), dtype=torch.uint8),
+    )

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from aiter_moe.codegen.catalogue import by_name
 from aiter_moe.configs.table import Row
 from aiter_moe.enums import Kind
-from aiter_moe.tuning.figures import UNTUNED_US
+from aiter_moe.tuning.figures import ACTIVE_EXPERTS, UNTUNED_US
 from aiter_moe.tuning.measurer import Confirmed
 
 MISSING = "-"
 HEADER = (
-    "problem", "kind", "tokens", "block_m", "ksplit", "stage 2 reads", "us1", "us2", "us",
-    "err1", "err2", "untuned us", "speed-up", "GB/s", "TFLOPS",
+    "kind", "tokens", "block_m", "ksplit", "us1", "us2", "us", "error", "untuned", "speed-up",
 )  # fmt: skip
+RATES_HEADER = ("kind", "tokens", "stage 2 reads", "experts", "GB/s", "TFLOPS")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,35 +58,59 @@ def speed_up(row: Row) -> float | None:
     return before / row.us if before and row.us else None
 
 
-def _shape(row: Row) -> str:
+def layer_name(row: Row) -> str:
+    """Return the layer of a row in few words: experts, topk, sizes, activation."""
     key = row.key
-    return f"E{key.expert} top{key.topk} {key.model_dim}x{key.inter_dim} {key.act_type.name}"
+    return (
+        f"{key.expert} experts, top {key.topk}, {key.model_dim} x {key.inter_dim}, "
+        f"{key.act_type.name}"
+    )
+
+
+def by_layer(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Group rows by layer, in order of appearance."""
+    layers: dict[str, list[Row]] = {}
+    for row in rows:
+        layers.setdefault(layer_name(row), []).append(row)
+    return layers
 
 
 def _line(row: Row) -> tuple[str, ...]:
     faster = speed_up(row)
+    errors = [error for error in (row.err1, row.err2) if error is not None]
     return (
-        _shape(row),
         str(row.key.problem().kind),
         str(row.key.token),
         str(row.block_m),
         str(row.ksplit),
-        _operand(row),
         _number(row.us1),
         _number(row.us2),
         _number(row.us),
-        _percent(row.err1),
-        _percent(row.err2),
+        _percent(max(errors, default=None)),
         _number(untuned_us(row)),
         MISSING if faster is None else f"{faster:.2f}x",
-        _number(row.bw),
-        _number(row.tflops, 3),
     )
 
 
 def tuned_table(rows: Sequence[Row]) -> Table:
-    """Return the table of tuned rows; us are medians, err is relative L2 against float64."""
+    """Return what was chosen: medians in microseconds, the worse stage's relative L2 error."""
     return Table(HEADER, tuple(_line(row) for row in rows))
+
+
+def rates_table(rows: Sequence[Row]) -> Table:
+    """Return bandwidth and TFLOPS of the tuned rows, and the experts whose bytes were counted."""
+    lines = tuple(
+        (
+            str(row.key.problem().kind),
+            str(row.key.token),
+            _operand(row),
+            dict(row.extra).get(ACTIVE_EXPERTS, MISSING),
+            _number(row.bw),
+            _number(row.tflops, 3),
+        )
+        for row in rows
+    )
+    return Table(RATES_HEADER, lines)
 
 
 def confirmed_table(confirmed: Sequence[Confirmed]) -> Table:
@@ -106,11 +130,12 @@ def confirmed_table(confirmed: Sequence[Confirmed]) -> Table:
 
 
 def kernel_lines(rows: Sequence[Row]) -> list[str]:
-    """Return one line per row that names both kernels."""
-    return [
-        f"{row.key.problem().kind} tokens {row.key.token}: {row.kernel1} + {row.kernel2}"
-        for row in rows
-    ]
+    """Return two lines per row that name its kernels."""
+    lines = []
+    for row in rows:
+        lines.append(f"{row.key.problem().kind} tokens {row.key.token}: {row.kernel1}")
+        lines.append(f"{' ' * (len(lines[-1]) - len(row.kernel1))}{row.kernel2}")
+    return lines
 
 
 def plain(table: Table) -> str:

@@ -78,9 +78,12 @@ def _show(console: Console, title: str, table: Table) -> None:
     if not console.is_terminal:
         print(f"\n{title}\n{plain(table)}")
         return
+    import rich.box
     import rich.table
 
-    shown = rich.table.Table(title=title, title_justify="left")
+    shown = rich.table.Table(
+        title=title, title_justify="left", box=rich.box.SIMPLE_HEAD, padding=(0, 0, 0, 1)
+    )
     for name in table.header:
         shown.add_column(name, justify="right")
     for line in table.lines:
@@ -137,17 +140,21 @@ def _measurer(job: Job, scratch: Path) -> Measurer:
 
 
 def _print_result(console: Console, job: Job, summary: Summary) -> None:
-    from aiter_moe.tuning.report import confirmed_table, kernel_lines, tuned_table
+    from aiter_moe.tuning import report
     from aiter_moe.tuning.tune import report_rows
 
     rows = report_rows(job, summary.peaks)
     if rows:
-        _show(console, "Tuned (us: medians; err: relative L2 against float64)", tuned_table(rows))
-        print("\nKernels\n" + "\n".join(f"  {line}" for line in kernel_lines(rows)))
+        for layer, found in report.by_layer(rows).items():
+            _show(
+                console, f"{layer}: medians in us, error against float64", report.tuned_table(found)
+            )
+        _show(console, "Rates, counting the experts that got tokens", report.rates_table(rows))
+        print("\nKernels of both stages", *report.kernel_lines(rows), sep="\n  ")
         print(f"\nwritten: {job.output}\nuse it:  export {env.CONFIG.name}={job.output.resolve()}")
     if summary.confirmed:
-        title = "fused_moe with this file (error of the whole layer against float64)"
-        _show(console, title, confirmed_table(summary.confirmed))
+        title = "fused_moe with this file, error against float64"
+        _show(console, title, report.confirmed_table(summary.confirmed))
     for problem, loss in summary.lost:
         print(f"fused_moe, {problem.kind} tokens {problem.token}: {loss}")
     for problem, reason in summary.failed.items():
