@@ -31,7 +31,8 @@ from aiter_moe.tuning.outcomes import Ok, WrongResult
 
 TOLERANCE = 4e-3
 ROW_TOLERANCE = 2 * TOLERANCE
-CONFIRM_CALLS = 5
+CONFIRM_CALLS = 50
+CONFIRM_NS = 500_000_000
 
 
 @contextmanager
@@ -241,8 +242,8 @@ class Bench:
         )
         with poisoned_memory():
             out = call()
-        durations = []
-        for _ in range(CONFIRM_CALLS):
+        durations: list[int] = []
+        while len(durations) < CONFIRM_CALLS and sum(durations) < CONFIRM_NS:
             begin = time.perf_counter_ns()
             call()
             durations.append(time.perf_counter_ns() - begin)
