@@ -51,7 +51,9 @@ CACHE_DIR = Variable(
     "AITER_MOE_CACHE_DIR", "", "where compiled kernels are kept (default: the user's cache folder)"
 )
 TARGET = Variable(
-    "AITER_MOE_TARGET", "", "target of fused_moe and look-ups: cpu, gfx950 or gfx942 (default: by device)"
+    "AITER_MOE_TARGET",
+    "",
+    "target of fused_moe and look-ups: cpu, gfx950 or gfx942 (default: by device)",
 )
 CONFIG = Variable(
     "AITER_MOE_CONFIG", "", "tuned CSV files, separated as in PATH; read before AITER_CONFIG_FMOE"
@@ -75,14 +77,14 @@ AITER_USE_NT = Variable(
     "AITER_USE_NT", "-1", "aiter: 0 or 1 forces non-temporal weight loads off or on"
 )
 SWIGLU_BF16_BOUND = Variable(
-    "GPTOSS_SWIGLU_MXFP4_BF16_BOUND", "256", "aiter: Swiglu below this many tokens takes bf16 activations"
+    "GPTOSS_SWIGLU_MXFP4_BF16_BOUND",
+    "256",
+    "aiter: Swiglu below this many tokens takes bf16 activations",
 )
 BF16_FP8_BOUND = Variable(
     "AITER_BF16_FP8_MOE_BOUND", "256", "aiter: interleaved weights below this many tokens take bf16"
 )
-SITUV2_A4W4 = Variable(
-    "AITER_SITUV2_A4W4", "0", "aiter: 1 gives Situv2 problems fp4 activations"
-)
+SITUV2_A4W4 = Variable("AITER_SITUV2_A4W4", "0", "aiter: 1 gives Situv2 problems fp4 activations")
 CU_NUM = Variable("CU_NUM", "0", "aiter: compute units of the device (default 0: ask the device)")
 HIPCC = Variable("HIPCC", "", "path of hipcc (before ROCM_PATH and PATH)")
 ROCM_PATH = Variable("ROCM_PATH", "", "root of a ROCm installation")
