@@ -81,9 +81,6 @@ SWIGLU_BF16_BOUND = Variable(
     "256",
     "aiter: Swiglu below this many tokens takes bf16 activations",
 )
-BF16_FP8_BOUND = Variable(
-    "AITER_BF16_FP8_MOE_BOUND", "256", "aiter: interleaved weights below this many tokens take bf16"
-)
 SITUV2_A4W4 = Variable("AITER_SITUV2_A4W4", "0", "aiter: 1 gives Situv2 problems fp4 activations")
 CU_NUM = Variable("CU_NUM", "0", "aiter: compute units of the device (default 0: ask the device)")
 HIPCC = Variable("HIPCC", "", "path of hipcc (before ROCM_PATH and PATH)")
@@ -95,7 +92,7 @@ PREBUILD_KERNELS = Variable(
 
 TABLE: tuple[Variable, ...] = (
     CACHE_DIR, TARGET, CONFIG, THREADS, CPU_ISA, AITER_CONFIG_FMOE, AITER_KSPLIT,
-    AITER_BYPASS_TUNE_CONFIG, AITER_USE_NT, SWIGLU_BF16_BOUND, BF16_FP8_BOUND, SITUV2_A4W4,
+    AITER_BYPASS_TUNE_CONFIG, AITER_USE_NT, SWIGLU_BF16_BOUND, SITUV2_A4W4,
     CU_NUM, HIPCC, ROCM_PATH, HOST_CXX, PREBUILD_KERNELS,
 )  # fmt: skip
 
