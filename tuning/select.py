@@ -103,11 +103,13 @@ def pairs(trials: Iterable[Trial]) -> list[Choice]:
     ]
 
 
-def _is_tied(pair: Choice, best: Choice) -> bool:
-    noise = hypot(pair.total.noise_ns, best.total.noise_ns)
-    fastest = best.total.median_ns
-    allowed = min(max(noise, TIE_FLOOR * fastest), TIE_CEILING * fastest)
-    return pair.total.median_ns - fastest <= allowed
+def _slowest_equal_ns(best: Timing) -> float:
+    """Return the median up to which a pair counts as fast as the best.
+
+    One bound for all: a pair's own noise must not admit it where a faster one is left out.
+    """
+    noise = 2**0.5 * best.noise_ns / best.median_ns
+    return best.median_ns * (1 + min(max(noise, TIE_FLOOR), TIE_CEILING))
 
 
 def select(trials: Sequence[Trial], incumbent: tuple[Candidate, Candidate] | None = None) -> Choice:
@@ -140,7 +142,8 @@ def select(trials: Sequence[Trial], incumbent: tuple[Candidate, Candidate] | Non
             + (reasons or "  none")
         )
     best = min(found, key=lambda pair: pair.total.median_ns)
-    equals = [pair for pair in found if _is_tied(pair, best)]
+    bound = _slowest_equal_ns(best.total)
+    equals = [pair for pair in found if pair.total.median_ns <= bound]
 
     def rank(pair: Choice) -> tuple[object, ...]:
         first, second = pair.candidates
