@@ -132,17 +132,6 @@ def test_noise_alone_makes_nothing_slow_eligible():
 
 
 @settings(deadline=None)
-@given(st.permutations(range(8)))
-def test_a_noisy_pair_is_not_preferred_to_a_faster_incumbent():
-    trials = [
-        timed(first(16), 100_000), timed(second(16), 100_000),
-        timed(first(64), 104_000), timed(second(64), 104_000),
-        timed(first(32), 105_000, 20_000), timed(second(32), 105_000, 20_000),
-    ]  # fmt: skip
-    assert select(trials, (first(64), second(64))).candidates == (first(16), second(16))
-
-
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(10**4, 10**5), st.integers(0, 9999)), min_size=8, max_size=8))
 def test_the_winner_is_never_slower_than_the_incumbent(timings):
     chosen = [first(16), second(16), first(32), second(32), first(64), second(64),
@@ -153,6 +142,8 @@ def test_the_winner_is_never_slower_than_the_incumbent(timings):
     assert select(trials, incumbent).total.median_ns <= before.total.median_ns
 
 
+@settings(deadline=None)
+@given(st.permutations(range(8)))
 def test_the_choice_does_not_depend_on_the_order_of_trials(order):
     trials = [
         timed(first(16, k), 100_000 + 300 * k) for k in (1, 2, 4)
