@@ -82,7 +82,7 @@ def shuffle_scale(
     return mark(layout.shuffle(plain, experts, row_multiple).view(scale.dtype), layout)
 
 
-def unshuffle_scale(  # noqa: PLR0913, PLR0917 - mirrors shuffle_scale
+def unshuffle_scale(
     scale: torch.Tensor,
     experts_cnt: int | None = None,
     is_guinterleave: bool = False,

@@ -20,7 +20,7 @@ _INT4_RUN = 32
 _RUN_BYTES = 16
 
 
-def shuffle_weight(  # noqa: PLR0913, PLR0917 - aiter's arguments
+def shuffle_weight(
     x: torch.Tensor,
     layout: tuple[int, int] = (16, 16),
     use_int4: bool = False,
@@ -79,7 +79,7 @@ def shuffle_weight(  # noqa: PLR0913, PLR0917 - aiter's arguments
     return out
 
 
-def unshuffle_weight(  # noqa: PLR0913, PLR0917 - mirrors shuffle_weight
+def unshuffle_weight(
     x: torch.Tensor,
     layout: tuple[int, int] = (16, 16),
     use_int4: bool = False,

@@ -342,7 +342,7 @@ class PackedWeight(torch.Tensor):
         return cls._wrap(inner["codes"], inner["scales"], packing)
 
 
-def restore_packed_weight(  # noqa: PLR0913, PLR0917 - the pickled fields
+def restore_packed_weight(
     codes: torch.Tensor, scales: torch.Tensor, layout: str, rows: int, cols: int, parameter: bool
 ) -> PackedWeight:
     """Rebuild a pickled `PackedWeight`; ``torch.load(weights_only=True)`` may call it.

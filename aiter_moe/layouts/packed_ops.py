@@ -54,7 +54,7 @@ def _copy_of(func: Operation, weight: PackedWeight, **kwargs: object) -> PackedW
     return weight.rebuild(func(weight.codes, **kwargs), func(weight.scales, **kwargs))
 
 
-def _slice(  # noqa: PLR0913, PLR0917 - ATen's arguments
+def _slice(
     func: Operation,
     weight: PackedWeight,
     dim: int = 0,

@@ -17,7 +17,7 @@ from aiter_moe.formats import quantise_1x32
 from aiter_moe.layouts.aiter_scales import e8m0_shuffle
 
 
-def per_1x32_f4_quant(  # noqa: PLR0913, PLR0917 - aiter's arguments
+def per_1x32_f4_quant(
     x: torch.Tensor,
     scale: torch.Tensor | None = None,
     quant_dtype: torch.dtype = dtypes.fp4x2,
