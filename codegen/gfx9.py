@@ -173,10 +173,12 @@ def _workgroup(problem: Problem, instance: Instance) -> str | None:
 
 
 def _even_gather(problem: Problem, instance: Instance) -> str | None:
-    fragments = instance.block_m // 16 * (STEP_K // MX_BLOCK)
-    waves = gfx9_tile(instance).waves
-    if instance.kind is Kind.A16W4 and fragments % waves:
-        return f"{fragments} row fragments a step do not divide among {waves} waves"
+    blocks = STEP_K // MX_BLOCK
+    fragments, waves = instance.block_m // 16 * blocks, gfx9_tile(instance).waves
+    if instance.kind is Kind.A4W4:
+        return None
+    if fragments % waves or (blocks % (fragments // waves) and fragments // waves % blocks):
+        return f"{fragments} row fragments a step do not divide among {waves} waves by row tiles"
     return None
 
 

@@ -15,6 +15,11 @@ template <class ShapeT> struct A16W4 {
   static constexpr int stage_bytes = used_fragments * 1024;
   static constexpr int w_requests = Weights<Shape>::requests;
   static_assert(used_fragments % Shape::waves == 0, "every wave fetches as many fragments");
+  // Fragments of a wave that share a row tile lie 64 bytes apart in the same rows.
+  static constexpr int tile_requests = smaller(x_requests, step_blocks);
+  static constexpr int x_tiles = x_requests / tile_requests;
+  static_assert(x_requests % tile_requests == 0 && step_blocks % tile_requests == 0,
+                "a wave's fragments start and end within row tiles");
 
   struct Registers {
     Weights<Shape> weights;
@@ -23,31 +28,36 @@ template <class ShapeT> struct A16W4 {
   Buffer x;
   Strips<Shape> strips;
   Work work;
-  int x_offset[x_requests];  // bytes of the lane's row and 16-byte quarter in each fragment
+  int x_offset[x_tiles];  // bytes of the lane's row and 16-byte quarter in the first fragments
+  int x_block;            // MX block of the step that the first fragment holds
 
   template <class RowOf>
   AITER_MOE_DEVICE void gather(const StageArgs& a, int rows, RowOf row_of) {
     x = {a.x, rows * a.x_stride * 2};
-    unroll<x_requests>([&]<int i>() {
-      const int fragment = work.wave * x_requests + i;
-      const Slot slot = sorted_slot(
-          a, work.first_row + fragment / step_blocks * 16 + row_of_lane(), work.used_rows);
-      const int inside = fragment % step_blocks * 64 + quarter_of_lane() * 16;
+    x_block = work.wave * x_requests % step_blocks;
+    unroll<x_tiles>([&]<int i>() {
+      const int tile = (work.wave * x_requests + i * tile_requests) / step_blocks;
+      const Slot slot =
+          sorted_slot(a, work.first_row + tile * 16 + row_of_lane(), work.used_rows);
+      const int inside = x_block * 64 + quarter_of_lane() * 16;
       x_offset[i] = slot.used ? row_of(slot) * a.x_stride * 2 + inside : outside;
     });
   }
 
-  AITER_MOE_DEVICE void load_x(AITER_MOE_LDS u8* stage, int step) const {
+  template <bool Whole> AITER_MOE_DEVICE void load_x(AITER_MOE_LDS u8* stage, int step) const {
     const int left = work.end_block - step * step_blocks;
+    AITER_MOE_LDS u8* own = stage + work.wave * x_requests * 1024;
+    if constexpr (x_tiles > 1) own = renewed(own);
     unroll<x_requests>([&]<int i>() {
-      const int fragment = work.wave * x_requests + i;
-      load_to_lds(x, stage + fragment * 1024,
-                  fragment % step_blocks < left ? x_offset[i] : outside, step * (step_k * 2));
+      constexpr int further = i % tile_requests;
+      const bool inside = Whole || x_block + further < left;
+      load_to_lds(x, own + i * 1024, inside ? x_offset[i / tile_requests] : outside,
+                  step * (step_k * 2) + further * 64);
     });
   }
 
-  AITER_MOE_DEVICE void load_w(Registers& r, int step) const {
-    load_weights(r.weights, strips, work, step);
+  template <bool Whole> AITER_MOE_DEVICE void load_w(Registers& r, int step) const {
+    load_weights<Whole>(r.weights, strips, work, step);
   }
 
   // The scale byte of block `half`, 16-row tile `which` of a strip, as the exponent of an f32.
@@ -58,10 +68,10 @@ template <class ShapeT> struct A16W4 {
     return __builtin_bit_cast(float, moved & exponent);
   }
 
-  template <class Accumulators>
+  template <bool Whole, class Accumulators>
   AITER_MOE_DEVICE void multiply(
       Accumulators& sums, const Registers& r, const AITER_MOE_LDS u8* stage, int step) const {
-    const u32 bytes = step_mask(work, step).bytes();
+    const u32 bytes = step_mask<Whole>(work, step).bytes();
     const auto* own = stage + quarter_of_lane() * 1024 + row_of_lane() * 16;
     u32 scales[Shape::strips];
     unroll<Shape::strips>(

@@ -52,27 +52,27 @@ template <class ShapeT> struct A4W4 {
     });
   }
 
-  AITER_MOE_DEVICE void load_x(AITER_MOE_LDS u8* stage, int step) const {
+  template <bool Whole> AITER_MOE_DEVICE void load_x(AITER_MOE_LDS u8* stage, int step) const {
     const int left = work.end_block - step * step_blocks;
     unroll<x_requests>([&]<int i>() {
       load_to_lds(x, stage + (work.wave * x_requests + i) * 1024,
-                  x_block[i] < left ? x_offset[i] : outside, step * (step_k / 2));
+                  Whole || x_block[i] < left ? x_offset[i] : outside, step * (step_k / 2));
     });
   }
 
-  AITER_MOE_DEVICE void load_w(Registers& r, int step) const {
-    const int offset = step_mask(work, step).first ? lane() * 4 : outside;
+  template <bool Whole> AITER_MOE_DEVICE void load_w(Registers& r, int step) const {
+    const int offset = step_mask<Whole>(work, step).first ? lane() * 4 : outside;
     unroll<scale_dwords>([&]<int i>() {
       r.x_scale[i] = load32(
           x_scales, offset, x_strip + s_strip_offset(i, x_columns) + step * s_step_bytes);
     });
-    load_weights(r.weights, strips, work, step);
+    load_weights<Whole>(r.weights, strips, work, step);
   }
 
-  template <class Accumulators>
+  template <bool Whole, class Accumulators>
   AITER_MOE_DEVICE void multiply(
       Accumulators& sums, const Registers& r, const AITER_MOE_LDS u8* stage, int step) const {
-    const u32 bytes = step_mask(work, step).bytes();
+    const u32 bytes = step_mask<Whole>(work, step).bytes();
     u32 w_scale[Shape::strips], x_scale[scale_dwords];
     unroll<Shape::strips>([&]<int i>() { w_scale[i] = not_before(r.weights.scale[i]) & bytes; });
     unroll<scale_dwords>(

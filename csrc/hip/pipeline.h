@@ -33,7 +33,8 @@ template <class Operands> AITER_MOE_DEVICE AITER_MOE_LDS u8* lds_ring() {
 // landed once at most the requests made after it are unfinished. Waits for weights are the
 // compiler's, which sees their registers. The loop has one exit, at a multiple of the ring:
 // leaving it in the middle makes the compiler assume a jump from any step to the first, and wait
-// there for nearly everything. The steps left over have been requested already.
+// there for nearly everything. The steps left over have been requested already. As long as the
+// requests ahead are of whole steps, a copy of the loop without masks runs.
 template <class Operands>
 AITER_MOE_DEVICE void accumulate(Accumulators<Operands>& sums, const Operands& operands) {
   using Shape = typename Operands::Shape;
@@ -43,34 +44,38 @@ AITER_MOE_DEVICE void accumulate(Accumulators<Operands>& sums, const Operands& o
   AITER_MOE_LDS u8* stages = lds_ring<Operands>();
   typename Operands::Registers registers[ring];
   const int first = operands.work.first_step, steps = operands.work.steps;
-  const auto request = [&]<int slot>(int step) {
-    operands.load_x(stages + slot * Operands::stage_bytes, step);
+  const int whole_steps = operands.work.end_block / step_blocks - first;
+  const auto request = [&]<int slot, bool Whole>(int step) {
+    operands.template load_x<Whole>(stages + slot * Operands::stage_bytes, step);
     memory_order();
-    operands.load_w(registers[slot], step);
+    operands.template load_w<Whole>(registers[slot], step);
     pin(sums);
   };
-  const auto multiply = [&]<int slot>(int step) {
-    operands.multiply(sums, registers[slot], stages + slot * Operands::stage_bytes, step);
+  const auto multiply = [&]<int slot, bool Whole>(int step) {
+    const auto* stage = stages + slot * Operands::stage_bytes;
+    operands.template multiply<Whole>(sums, registers[slot], stage, step);
     pin(sums);
+  };
+  int done = 0;
+  const auto around = [&]<bool Whole>() {
+    unroll<ring>([&]<int slot>() {
+      wait_loads<w_requests + (depth - 1) * step_requests>();
+      barrier();
+      request.template operator()<(slot + depth) % ring, Whole>(first + done + slot + depth);
+      multiply.template operator()<slot, Whole>(first + done + slot);
+    });
   };
   unroll<Shape::row_tiles>([&]<int m>() {
     unroll<Shape::weight_tiles>([&]<int t>() { sums.tile[m][t] = f32x4{0, 0, 0, 0}; });
   });
-  unroll<depth>([&]<int i>() { request.template operator()<i>(first + i); });
-  int done = 0;
-  for (; done + ring <= steps; done += ring) {
-    unroll<ring>([&]<int slot>() {
-      wait_loads<w_requests + (depth - 1) * step_requests>();
-      barrier();
-      request.template operator()<(slot + depth) % ring>(first + done + slot + depth);
-      multiply.template operator()<slot>(first + done + slot);
-    });
-  }
+  unroll<depth>([&]<int i>() { request.template operator()<i, false>(first + i); });
+  for (; done + ring + depth <= whole_steps; done += ring) around.template operator()<true>();
+  for (; done + ring <= steps; done += ring) around.template operator()<false>();
   unroll_while<depth>([&]<int slot>() {
     if (done + slot >= steps) return false;
     wait_loads<w_requests + (depth - 1 - slot) * step_requests>();
     barrier();
-    multiply.template operator()<slot>(first + done + slot);
+    multiply.template operator()<slot, false>(first + done + slot);
     return true;
   });
 }

@@ -85,22 +85,24 @@ AITER_MOE_DEVICE Strips<Shape> wave_strips(const StageArgs& a, int expert, Strip
 
 // Which MX blocks of a step this lane may read: block q of the first half, q + 4 of the second.
 // A lane past the end asks `outside` (codes and scales read 0) and clears the scale bytes of a
-// second half that is past the end, since those are padding of unknown value.
+// second half that is past the end, since those are padding of unknown value. Of a whole step,
+// known to lie before the end, every lane reads everything, which costs no instruction.
 struct StepMask {
   bool first;
   bool second;
   AITER_MOE_DEVICE u32 bytes() const { return second ? 0xffffffffu : 0xffffu; }
 };
-AITER_MOE_DEVICE StepMask step_mask(const Work& work, int step) {
+template <bool Whole> AITER_MOE_DEVICE StepMask step_mask(const Work& work, int step) {
+  if constexpr (Whole) return {true, true};
   const int left = work.end_block - step * step_blocks;
   const int quarter = quarter_of_lane();
   return {quarter < left, quarter + 4 < left};
 }
 
-template <class Shape>
+template <bool Whole, class Shape>
 AITER_MOE_DEVICE void load_weights(
     Weights<Shape>& weights, const Strips<Shape>& strips, const Work& work, int step) {
-  const StepMask mask = step_mask(work, step);
+  const StepMask mask = step_mask<Whole>(work, step);
   const int first = mask.first ? lane() * 16 : outside;
   const int second = mask.second ? lane() * 16 + w_half_bytes : outside;
   const int scale = mask.first ? lane() * 4 : outside;
