@@ -37,6 +37,24 @@ def test_a_block_is_rounded_once_whatever_its_scale_bytes(isa, kind):
     assert want.isnan().any() and want.isinf().any() and (want.abs() < 2.0**-126).any()
 
 
+# Uniform bytes of weights and activations around the sums at which a power leaves the normal
+# numbers (130 and 383), and at the ends.
+UNIFORM = [
+    (0, 129), (0, 130), (130, 0), (100, 29), (100, 30), (0, 254), (254, 0), (254, 129),
+    (254, 130), (200, 183), (200, 184), (200, 199), (254, 254), (0, 0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("isa", SHAPES)
+def test_uniform_scales_are_exact_on_both_sides_of_the_normal_range(isa):
+    case = make_case(instance_of(isa, Kind.A4W4, 2, 16), Shape(7, 1, 1, 32, 32))
+    case.x[0] = 0  # a product of 0 stays 0 under any power
+    for w_byte, x_byte in UNIFORM:
+        case.scales[:], case.x_scale[:] = w_byte, x_byte
+        got, want = case.run()[:, :32], case.reference().to(torch.float32)
+        assert torch.equal(got, want), (w_byte, x_byte)
+
+
 @pytest.mark.parametrize("isa", SHAPES)
 def test_opposite_extremes_of_both_scales_cancel(isa):
     case = make_case(instance_of(isa, Kind.A4W4, 2, 16), Shape(9, 1, 2, 64, 256))
