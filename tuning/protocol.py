@@ -31,7 +31,8 @@ class Protocol:
     first_rounds : int
         Samples of every candidate in reach of the best.
     budget_s : float
-        Seconds per problem after which no further round begins (beyond `first_rounds`).
+        Seconds per problem after which no further round begins beyond `first_rounds`, and those
+        are only for candidates within `close` of the best.
     sample_ns : float
         A sample is the median of as many calls as fit into this time, at most `calls`.
     calls : int
@@ -39,6 +40,8 @@ class Protocol:
     hopeless : float
         Candidates slower than this times the best of their stage get no more than
         `first_rounds` samples; those slower than its square get one.
+    close : float
+        What `hopeless` becomes when the budget is spent.
     """
 
     rounds: int = 9
@@ -47,6 +50,7 @@ class Protocol:
     sample_ns: float = 1e7
     calls: int = 8
     hopeless: float = 1.5
+    close: float = 1.1
 
     def calls_for(self, estimate_ns: float) -> int:
         """Return how many calls make a sample of a candidate that takes `estimate_ns`."""
@@ -111,9 +115,11 @@ def time_trials(
             runner.sample(time_candidate, keep=False)
             runner.calls = plan.calls_for(runner.estimate_ns)
     for number in range(max(plan.rounds, plan.first_rounds)):
-        if number >= plan.first_rounds and clock() - begin > plan.budget_s:
+        spent = clock() - begin > plan.budget_s
+        if number >= plan.first_rounds and spent:
             break
         reach = plan.hopeless if number >= plan.first_rounds else plan.hopeless**2
+        reach = plan.close if spent else reach
         running = [r for r in runners if r.alive]
         if number > 0:
             running = _within(reach, running, always)

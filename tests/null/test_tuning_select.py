@@ -220,6 +220,12 @@ def test_the_budget_ends_the_rounds_but_never_the_first_ones():
     assert [len(t.outcome.samples_ns) for t in trials] == [3, 3]
 
 
+def test_a_spent_budget_leaves_further_samples_to_the_closest_alone():
+    costs = {STAGE1[0]: 10**9, STAGE1[1]: 105 * 10**7, STAGE1[2]: 13 * 10**8}
+    _, trials = run(costs, rounds=50, first_rounds=3, budget_s=0.5)
+    assert [len(t.outcome.samples_ns) for t in trials] == [3, 3, 1]
+
+
 def test_a_candidate_lost_while_timed_keeps_that_outcome_and_the_others_go_on():
     lost = Fault("killed by SIGSEGV")
     device, trials = run({STAGE1[0]: 10**7, STAGE1[1]: lost, STAGE1[2]: 10**7}, rounds=4)
