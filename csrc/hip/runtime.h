@@ -65,6 +65,15 @@ template <class T> AITER_MOE_DEVICE T AITER_MOE_GLOBAL* global(T* p) {
   return (T AITER_MOE_GLOBAL*)(p);
 }
 
+// Four floats of rows that need no more than a float's alignment.
+typedef float f32x4_row __attribute__((ext_vector_type(4), aligned(4)));
+AITER_MOE_DEVICE f32x4 load_f32x4(const float* p) {
+  return *reinterpret_cast<const f32x4_row AITER_MOE_GLOBAL*>(global(p));
+}
+AITER_MOE_DEVICE void store_f32x4(float* p, f32x4 value) {
+  *reinterpret_cast<f32x4_row AITER_MOE_GLOBAL*>(global(p)) = value;
+}
+
 // A byte range read through a buffer descriptor: what lies outside reads as 0. Whether the
 // scalar offset takes part in the range check is documented both ways, so callers mask lanes by
 // the vector offset alone (`outside`) and keep every scalar offset below 2 GiB.

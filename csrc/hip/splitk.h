@@ -14,13 +14,6 @@ AITER_MOE_DEVICE i64 partial_offset(const StageArgs& a, int part, int sorted_row
   return (static_cast<i64>(part) * a.sorted_rows + sorted_row) * 2 * a.n;
 }
 
-AITER_MOE_DEVICE f32x4 load_f32x4(const float* p) {
-  return *reinterpret_cast<const f32x4 AITER_MOE_GLOBAL*>(global(p));
-}
-AITER_MOE_DEVICE void store_f32x4(float* p, f32x4 value) {
-  *reinterpret_cast<f32x4 AITER_MOE_GLOBAL*>(global(p)) = value;
-}
-
 // Bias of 4 columns from `column` on; `half` 1 is up. Bias is never interleaved.
 AITER_MOE_DEVICE f32x4 gate_up_bias(const StageArgs& a, int expert, int half, int column) {
   if (!a.bias) return f32x4{0, 0, 0, 0};
@@ -42,13 +35,12 @@ AITER_MOE_DEVICE void finish_columns(
   *reinterpret_cast<u32x2 AITER_MOE_GLOBAL*>(to) = __builtin_bit_cast(u32x2, out);
 }
 
-constexpr int finish_rows = 4;       // sorted rows a workgroup, one a wave
-constexpr int finish_columns_x = 4;  // columns a lane
+constexpr int finish_rows = 4;  // sorted rows a workgroup, one a wave
 
 // Workgroup (x, y): sorted rows 4 * x onwards, columns 256 * y onwards.
 template <Activation Which, int BlockM> AITER_MOE_DEVICE void finish_split(const StageArgs& a) {
   const int row = group_x() * finish_rows + wave();
-  const int column = (group_y() * wave_lanes + lane()) * finish_columns_x;
+  const int column = (group_y() * wave_lanes + lane()) * 4;
   const int used_rows = constant(a.num_valid_ids)[0];
   const Slot slot = sorted_slot(a, row, used_rows);
   if (!slot.used || column >= a.n) return;

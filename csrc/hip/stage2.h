@@ -7,7 +7,6 @@
 #include "hip/a16w4_tile.h"
 #include "hip/a4w4_tile.h"
 #include "hip/pipeline.h"
-#include "hip/splitk.h"
 
 namespace aiter_moe::hip {
 

@@ -27,7 +27,7 @@ struct Work {
   int first_row;  // sorted row
   int used_rows;  // num_valid_ids[0]
   int expert;
-  int wave;
+  int wave;       // of the workgroup
   int group;      // first 32-column group of the wave
   int first_step;
   int steps;
