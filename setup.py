@@ -30,7 +30,8 @@ def package_directories() -> dict[str, str]:
     found = dict(PACKAGES)
     for init in sorted(Path("aiter_moe").rglob("__init__.py")):
         found[".".join(init.parent.parts)] = init.parent.as_posix()
-    for folder in sorted(path for path in Path("csrc").rglob("*") if path.is_dir()):
+    data = [Path("tuning/shapes"), *Path("csrc").rglob("*")]
+    for folder in sorted(path for path in data if path.is_dir() and path.name != "__pycache__"):
         found[".".join(("aiter_moe", *folder.parts))] = folder.as_posix()
     return found
 
@@ -100,8 +101,7 @@ setup(
     package_data={
         "aiter_moe": ["py.typed"],
         "aiter_moe.templates": ["*.j2"],
-        "": ["*.h", "*.cpp"],
-        "aiter_moe.tuning": ["shapes/*.csv"],
+        "": ["*.h", "*.cpp", "*.csv"],
     },
     setup_requires=prebuild_requirements(),
     cmdclass={"build_py": BuildWithKernels},

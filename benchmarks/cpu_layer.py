@@ -30,7 +30,7 @@ from aiter_moe.tuning.operands import (
     pack_experts,
     routing,
 )
-from aiter_moe.tuning.shapes import MODELS
+from aiter_moe.tuning.model_shapes import MODELS
 
 SEED = 7
 ALPHA, LIMIT = 1.702, 7.0

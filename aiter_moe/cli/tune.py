@@ -113,7 +113,7 @@ def _facts(target: str, threads: int) -> DeviceFacts:
 
 
 def _shape_file(untuned: Path | None, shapes: str | None) -> Path:
-    from aiter_moe.tuning.shapes import packaged
+    from aiter_moe.tuning.model_shapes import packaged
 
     if (untuned is None) == (shapes is None):
         raise ArgumentError(

@@ -7,7 +7,7 @@ from aiter_moe.configs.reader import read_untuned
 from aiter_moe.enums import ActivationType, Kind
 from aiter_moe.errors import ConfigError
 from aiter_moe.problem import token_tier
-from aiter_moe.tuning import shapes
+from aiter_moe.tuning import model_shapes as shapes
 from aiter_moe.tuning.tune import problems_of
 
 
