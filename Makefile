@@ -6,49 +6,52 @@ TORCH ?= torch==2.13.0
 SHAPES ?= gptoss-20b-quick
 TUNED ?= tuned/$(SHAPES).csv
 
-.PHONY: tune test test-slow lint build bench clean help
+.PHONY: help tune test test-slow lint build bench clean
 
-help:           ## list the targets
+help:            ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 tune: $(VENV)/.ready  ## compile, check and time the kernels of gpt-oss-20b on this CPU, and use the result
-	$(BIN)/aiter-moe tune --shapes $(SHAPES) -o $(TUNED) --target cpu
+	@$(BIN)/aiter-moe tune --shapes $(SHAPES) -o $(TUNED) --target cpu
 
 test: $(VENV)/.ready-test  ## run the tests
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	@$(BIN)/python -m pytest -m "not slow and not gpu"
 
 test-slow: $(VENV)/.ready-test  ## run the long sweeps too
-	$(BIN)/python -m pytest -m "not gpu"
+	@$(BIN)/python -m pytest -m "not gpu"
 
 lint: $(VENV)/.ready-dev  ## style, types and import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	rm -rf build/lint && $(BIN)/python setup.py -q build_py --build-lib build/lint
+	@rm -rf build/lint  # types and contracts are checked on the package as it is installed
+	@$(BIN)/python setup.py -q build_py --build-lib build/lint
 	cd build/lint && ../../$(BIN)/mypy --config-file ../../pyproject.toml -p aiter_moe
 	cd build/lint && PYTHONPATH=. ../../$(BIN)/lint-imports --config ../../pyproject.toml --no-cache
 
 build: $(VENV)/.ready  ## compile the whole gfx950 catalogue
-	$(BIN)/aiter-moe build --target gfx950
+	@$(BIN)/aiter-moe build --target gfx950
 
 bench: $(VENV)/.ready  ## one gpt-oss-20b layer on this CPU beside torch, interleaved
-	$(BIN)/python benchmarks/cpu_layer.py
+	@$(BIN)/python benchmarks/cpu_layer.py
 
-clean:          ## remove the environment and build folders (the kernel cache stays)
+clean:           ## remove the environment and build folders (the kernel cache stays)
 	rm -rf $(VENV) build dist *.egg-info
 
 $(VENV)/bin/python:
-	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	@echo "making $(VENV)"
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 	  echo "$(PYTHON) cannot make a virtual environment; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
 
-$(VENV)/.ready: $(VENV)/bin/python setup.py pyproject.toml
-	$(BIN)/python -m pip install -q "$(TORCH)"
-	$(BIN)/python -m pip install -q -e ".[toolchain]"
-	touch $@
+$(VENV)/.ready: setup.py pyproject.toml | $(VENV)/bin/python
+	@echo "installing torch, the pip clang and aiter_moe into $(VENV) (downloads once)"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check "$(TORCH)"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -e ".[toolchain]"
+	@touch $@
 
 $(VENV)/.ready-test: $(VENV)/.ready
-	$(BIN)/python -m pip install -q -e ".[toolchain,test]"
-	touch $@
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -e ".[toolchain,test]"
+	@touch $@
 
 $(VENV)/.ready-dev: $(VENV)/.ready-test
-	$(BIN)/python -m pip install -q -e ".[toolchain,dev]"
-	touch $@
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -e ".[toolchain,dev]"
+	@touch $@
