@@ -21,6 +21,7 @@ from aiter_moe import dtypes, fused_moe
 from aiter_moe.enums import ActivationType
 from aiter_moe.formats import dequantise
 from aiter_moe.targets.registry import running_target
+from aiter_moe.tuning.model_shapes import MODELS
 from aiter_moe.tuning.operands import (
     Layer,
     Routing,
@@ -30,7 +31,6 @@ from aiter_moe.tuning.operands import (
     pack_experts,
     routing,
 )
-from aiter_moe.tuning.model_shapes import MODELS
 
 SEED = 7
 ALPHA, LIMIT = 1.702, 7.0
