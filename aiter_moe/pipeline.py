@@ -112,7 +112,6 @@ def _stage_args(call: MoeCall, weight: PackedWeight, operand: Operand, doweight:
     args.w_rows = weight.physical_rows
     args.w_k = weight.physical_cols
     args.w_scale_cols = weight.scale_cols
-    args.experts = weight.experts
     args.interleaved = int(weight.layout is Layout.SHUFFLED_GATE_UP)
     args.sorted_ids = call.sorted.ids.data_ptr()
     args.sorted_weights = call.sorted.weights.data_ptr()

@@ -23,7 +23,6 @@ STEP_K = 256
 FRAGMENT_BYTES = 1024
 LDS_BYTES = 160 * 1024
 SIMD_REGISTERS = 512
-SIMDS = 4
 WORKGROUP_THREADS = 1024
 # Offsets into a buffer descriptor stay below the value that marks a masked lane.
 BUFFER_BYTES = 1 << 31
@@ -59,8 +58,7 @@ class Gfx9Tile:
     waves_per_simd : int
         Waves that must fit a SIMD; sets the register budget.
     non_temporal : bool
-        Stream weights past the caches: for few rows, where one row block reads an expert. A
-        property of the tile here; ``StageArgs.weights_nt`` changes nothing.
+        Stream weights past the caches: for few rows, where one row block reads an expert.
     split_k : bool
         Stage 1 in parts, with a finish kernel in the same artifact.
     """

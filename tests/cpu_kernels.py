@@ -163,7 +163,7 @@ class Case:
         if self.bias is not None:
             args.bias, args.bias_stride = self.bias.data_ptr(), self.bias.shape[1]
         args.tokens, args.topk = self.weights.shape
-        args.experts, args.w_rows = self.codes.shape[:2]
+        args.w_rows = self.codes.shape[1]
         args.n, args.k = self.columns, self.scales.shape[2] * 32
         args.out_stride, args.w_k = out.shape[1], w.shape[2] * 32
         args.w_scale_cols, args.sorted_rows = scale_columns, padded

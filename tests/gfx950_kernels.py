@@ -141,7 +141,7 @@ class Run:
         columns = scales.shape[2]
         scale, args.w_scale_cols = scale_tiles(scales.reshape(-1, columns))
         self.point("w_scale", scale)
-        args.experts, args.w_rows = codes.shape[:2]
+        args.w_rows = codes.shape[1]
         args.w_k, args.k = tiles.shape[2] * 32, columns * 32
 
     def routing(self) -> None:

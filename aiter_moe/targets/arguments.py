@@ -10,9 +10,9 @@ _POINTERS = (
     "sorted_expert_ids", "num_valid_ids", "out", "workspace", "scratch",
 )  # fmt: skip
 _INTEGERS = (
-    "tokens", "topk", "experts", "n", "k", "x_stride", "x_scale_stride", "out_stride",
+    "tokens", "topk", "n", "k", "x_stride", "x_scale_stride", "out_stride",
     "w_rows", "w_k", "w_scale_cols", "bias_stride", "sorted_rows", "ksplit", "doweight",
-    "interleaved", "weights_nt",
+    "interleaved",
 )  # fmt: skip
 _FLOATS = ("limit", "beta", "linear_beta")
 

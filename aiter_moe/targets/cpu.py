@@ -216,8 +216,8 @@ class CpuLauncher:
         out = torch.empty((rows, -(-columns // 8) * 8), dtype=torch.uint8)
         runtime, threads = self._ready()
         runtime.sort_scales(
-            scales.data_ptr(), sorted_ids.data_ptr(), out.data_ptr(), columns,
-            sorted_ids.shape[0], used, tokens, slots, columns, threads,
+            scales.data_ptr(), sorted_ids.data_ptr(), out.data_ptr(), sorted_ids.shape[0], used,
+            tokens, slots, columns, threads,
         )  # fmt: skip
         return out
 

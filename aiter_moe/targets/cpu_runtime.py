@@ -132,7 +132,7 @@ class Runtime:
         )  # fmt: skip
         self.sort_scales = _function(
             library, "aiter_moe_sort_scales", None, c_void_p, c_void_p, c_void_p, c_long, c_long,
-            c_long, c_long, c_long, c_long, c_int,
+            c_long, c_long, c_long, c_int,
         )  # fmt: skip
         self.reduce = _function(
             library, "aiter_moe_reduce", None, c_void_p, c_void_p, c_void_p, c_long, c_long,

@@ -7,38 +7,36 @@
 namespace aiter_moe {
 
 struct StageArgs {
-  const void* x;                           // stage 1: activations by token; stage 2: rows token*topk+slot
-  const unsigned char* x_scale;            // e8m0 of fp4 activations, null for bf16
-  const unsigned char* w;                  // fp4 codes, 16x16 tiles, [experts][w_rows][w_k/2]
-  const unsigned char* w_scale;            // e8m0, 32x8 tiles over the stacked rows
-  const float* bias;                       // [experts][w_rows], gate then up in stage 1; or null
-  const int* sorted_ids;                   // slot << 24 | token
-  const float* sorted_weights;             // routing weight per sorted slot
-  const int* sorted_expert_ids;            // local expert per block
-  const int* num_valid_ids;                // [0]: used sorted slots
-  void* out;                               // stage 1: bf16 [tokens*topk][out_stride]; stage 2: f32 the same
-  float* workspace;                        // split-k partial sums, f32 [ksplit][sorted_rows][2*n]
-  void* scratch;                           // target-private memory (see the launcher)
-  int tokens;                              // rows of x in stage 1
+  const void* x;                    // stage 1: rows by token; stage 2: rows token*topk+slot
+  const unsigned char* x_scale;     // e8m0 of fp4 activations, null for bf16
+  const unsigned char* w;           // fp4 codes, 16x16 tiles, [experts][w_rows][w_k/2]
+  const unsigned char* w_scale;     // e8m0, 32x8 tiles over the stacked rows
+  const float* bias;                // [experts][w_rows], gate then up in stage 1; or null
+  const int* sorted_ids;            // slot << 24 | token
+  const float* sorted_weights;      // routing weight per sorted slot
+  const int* sorted_expert_ids;     // local expert per block
+  const int* num_valid_ids;         // [0]: used sorted slots
+  void* out;                        // [tokens*topk][out_stride], bf16 in stage 1, f32 in stage 2
+  float* workspace;                 // split-k partial sums, f32 [ksplit][sorted_rows][2*n]
+  void* scratch;                    // target-private memory (see the launcher)
+  int tokens;                       // rows of x in stage 1
   int topk;
-  int experts;                             // local experts
-  int n;                                   // logical output columns: inter_dim or model_dim
-  int k;                                   // logical reduction length in elements, a multiple of 32
-  int x_stride;                            // elements from row to row of x
-  int x_scale_stride;                      // bytes from row to row of x_scale
-  int out_stride;                          // elements from row to row of out
-  int w_rows;                              // physical rows of one expert
-  int w_k;                                 // physical reduction length of w in elements
-  int w_scale_cols;                        // physical columns of w_scale, a multiple of 8
-  int bias_stride;                         // floats from expert to expert of bias
-  int sorted_rows;                         // length of sorted_ids, rounded up to block_m
-  int ksplit;                              // parts of the reduction, 1 without split-k
-  int doweight;                            // multiply by the routing weight in this stage
-  int interleaved;                         // w1 rows: 16 gate, 16 up, 16 gate, ...
-  int weights_nt;                          // stream weights past the caches
-  float limit;                             // Swiglu clamp, or Silu clamp when > 0
-  float beta;                              // Situv2
-  float linear_beta;                       // Situv2
+  int n;                            // logical output columns: inter_dim or model_dim
+  int k;                            // logical reduction length in elements, a multiple of 32
+  int x_stride;                     // elements from row to row of x
+  int x_scale_stride;               // bytes from row to row of x_scale
+  int out_stride;                   // elements from row to row of out
+  int w_rows;                       // physical rows of one expert
+  int w_k;                          // physical reduction length of w in elements
+  int w_scale_cols;                 // physical columns of w_scale, a multiple of 8
+  int bias_stride;                  // floats from expert to expert of bias
+  int sorted_rows;                  // length of sorted_ids, rounded up to block_m
+  int ksplit;                       // parts of the reduction, 1 without split-k
+  int doweight;                     // multiply by the routing weight in this stage
+  int interleaved;                  // w1 rows: 16 gate, 16 up, 16 gate, ...
+  float limit;                      // Swiglu clamp, or Silu clamp when > 0
+  float beta;                       // Situv2
+  float linear_beta;                // Situv2
 };
 
 }  // namespace aiter_moe

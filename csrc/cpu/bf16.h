@@ -1,16 +1,12 @@
 // SPDX-License-Identifier: MIT
-// bfloat16 in and out of f32: exact widening, and narrowing to nearest with ties to even.
+// f32 to bfloat16, to nearest with ties to even, sixteen lanes at a time.
 #pragma once
 
 #include "cpu/vector.h"
 
 namespace aiter_moe::cpu {
 
-AITER_MOE_INLINE float bf16_to_f32(uint16_t bits) {
-  return __builtin_bit_cast(float, static_cast<uint32_t>(bits) << 16);
-}
-
-// Sixteen values; a NaN stays a NaN (its quiet bit is set), denormals are kept.
+// A NaN stays a NaN (its quiet bit is set), denormals are kept.
 AITER_MOE_INLINE void store_bf16(uint16_t* to, F32 values) {
   const U32 bits = reinterpret_cast<U32>(values);
   const U32 rounded = (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16;

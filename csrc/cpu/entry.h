@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT
-// The C symbols of a kernel artifact, as csrc/cpu/runtime loads them. Phases count from 0, a
-// barrier lies between phases, and items of a phase may run in any order on any thread.
+// The C symbols of a kernel artifact, as the pool of csrc/cpu/runtime calls them. Phases count from
+// 0, a barrier lies between phases, and items of a phase may run in any order on any thread.
 #pragma once
 
+#include "common/export.h"
 #include "common/stage_args.h"
-
-#define AITER_MOE_EXPORT extern "C" __attribute__((visibility("default")))
 
 #define AITER_MOE_CPU_ENTRY(Kernel)                                                              \
   AITER_MOE_EXPORT long aiter_moe_scratch_bytes(const aiter_moe::StageArgs* args) {              \

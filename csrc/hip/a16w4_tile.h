@@ -12,7 +12,7 @@ template <class ShapeT> struct A16W4 {
   using Shape = ShapeT;
   static constexpr int used_fragments = step_blocks * Shape::row_tiles;  // 16 rows x an MX block
   static constexpr int x_requests = used_fragments / Shape::waves;
-  static constexpr int stage_bytes = used_fragments * 1024;
+  static constexpr int stage_bytes = used_fragments * fragment_bytes;
   static constexpr int w_requests = Weights<Shape>::requests;
   static_assert(used_fragments % Shape::waves == 0, "every wave fetches as many fragments");
   // Fragments of a wave that share a row tile lie 64 bytes apart in the same rows.
@@ -46,12 +46,12 @@ template <class ShapeT> struct A16W4 {
 
   template <bool Whole> AITER_MOE_DEVICE void load_x(AITER_MOE_LDS u8* stage, int step) const {
     const int left = work.end_block - step * step_blocks;
-    AITER_MOE_LDS u8* own = stage + work.wave * x_requests * 1024;
+    AITER_MOE_LDS u8* own = stage + work.wave * x_requests * fragment_bytes;
     if constexpr (x_tiles > 1) own = renewed(own);
     unroll<x_requests>([&]<int i>() {
       constexpr int further = i % tile_requests;
       const bool inside = Whole || x_block + further < left;
-      load_to_lds(x, own + i * 1024, inside ? x_offset[i / tile_requests] : outside,
+      load_to_lds(x, own + i * fragment_bytes, inside ? x_offset[i / tile_requests] : outside,
                   step * (step_k * 2) + further * 64);
     });
   }
@@ -72,7 +72,7 @@ template <class ShapeT> struct A16W4 {
   AITER_MOE_DEVICE void multiply(
       Accumulators& sums, const Registers& r, const AITER_MOE_LDS u8* stage, int step) const {
     const u32 bytes = step_mask<Whole>(work, step).bytes();
-    const auto* own = stage + quarter_of_lane() * 1024 + row_of_lane() * 16;
+    const auto* own = stage + quarter_of_lane() * fragment_bytes + row_of_lane() * 16;
     u32 scales[Shape::strips];
     unroll<Shape::strips>(
         [&]<int i>() { scales[i] = not_before(r.weights.scale[i]) & bytes; });
@@ -86,7 +86,7 @@ template <class ShapeT> struct A16W4 {
       unroll<4>([&]<int j>() {
         u32x4 rows[Shape::row_tiles];
         unroll<Shape::row_tiles>([&]<int m>() {
-          const auto* fragment = own + (step_blocks * m + 4 * half) * 1024 + j * 256;
+          const auto* fragment = own + (step_blocks * m + 4 * half) * fragment_bytes + j * 256;
           rows[m] = *(const AITER_MOE_LDS u32x4*)(fragment);
         });
         unroll<Shape::weight_tiles>([&]<int t>() {

@@ -12,7 +12,7 @@ template <class ShapeT> struct A4W4 {
   using Shape = ShapeT;
   static constexpr int used_fragments = 2 * Shape::row_tiles;  // 16 rows x 128 elements, 1 KiB
   static constexpr int x_requests = (used_fragments + Shape::waves - 1) / Shape::waves;
-  static constexpr int stage_bytes = x_requests * Shape::waves * 1024;
+  static constexpr int stage_bytes = x_requests * Shape::waves * fragment_bytes;
   static constexpr int scale_dwords = (Shape::row_tiles + 1) / 2;
   static constexpr int w_requests = Weights<Shape>::requests + scale_dwords;
 
@@ -55,7 +55,7 @@ template <class ShapeT> struct A4W4 {
   template <bool Whole> AITER_MOE_DEVICE void load_x(AITER_MOE_LDS u8* stage, int step) const {
     const int left = work.end_block - step * step_blocks;
     unroll<x_requests>([&]<int i>() {
-      load_to_lds(x, stage + (work.wave * x_requests + i) * 1024,
+      load_to_lds(x, stage + (work.wave * x_requests + i) * fragment_bytes,
                   Whole || x_block[i] < left ? x_offset[i] : outside, step * (step_k / 2));
     });
   }
@@ -79,7 +79,7 @@ template <class ShapeT> struct A4W4 {
         [&]<int i>() { x_scale[i] = (not_before(r.x_scale[i]) & bytes) >> x_shift; });
     unroll<2>([&]<int half>() {
       unroll<Shape::row_tiles>([&]<int m>() {
-        const auto* fragment = stage + (2 * m + half) * 1024 + lane() * 16;
+        const auto* fragment = stage + (2 * m + half) * fragment_bytes + lane() * 16;
         const u32x4 rows = *(const AITER_MOE_LDS u32x4*)(fragment);
         unroll<Shape::weight_tiles>([&]<int t>() {
           sums[m][t] = mfma_fp4<2 * half + t % 2, 2 * half + m % 2>(

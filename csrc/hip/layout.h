@@ -13,6 +13,7 @@ constexpr int mx_block = 32;    // elements that share a scale
 constexpr int strip_rows = 32;  // weight rows whose scales share dwords
 constexpr int step_k = 256;     // elements of the reduction a pipeline step covers
 constexpr int step_blocks = step_k / mx_block;
+constexpr int fragment_bytes = 1024;  // 16 bytes a lane: what one request brings to the LDS
 
 AITER_MOE_DEVICE int row_of_lane() { return lane() % 16; }
 AITER_MOE_DEVICE int quarter_of_lane() { return lane() / 16; }

@@ -21,7 +21,7 @@ template <class Operands> AITER_MOE_DEVICE void pin(Accumulators<Operands>& sums
 }
 
 template <class Operands> AITER_MOE_DEVICE AITER_MOE_LDS u8* lds_ring() {
-  __attribute__((shared, aligned(1024))) static u8
+  __attribute__((shared, aligned(fragment_bytes))) static u8
       ring[Operands::Shape::ring * Operands::stage_bytes];
   return (AITER_MOE_LDS u8*)(ring);
 }

@@ -11,7 +11,6 @@
 #define AITER_MOE_TEXT(token) AITER_MOE_TEXT_OF(token)
 // Own names with the library's symbols: no clash with a system header that declares them too.
 #define AITER_MOE_LIBC(symbol) __asm__(AITER_MOE_TEXT(__USER_LABEL_PREFIX__) symbol)
-#define AITER_MOE_EXPORT extern "C" __attribute__((visibility("default")))
 
 // The unit is compiled with hidden visibility; these are defined elsewhere.
 #pragma GCC visibility push(default)

@@ -193,7 +193,8 @@ inline void quantise_rows(const QuantiseArgs& args, long begin, long end) {
 }
 
 inline void quantise(const QuantiseArgs& args, int threads) {
-  static constexpr long kElementsPerThread = 32768;  // below that a barrier costs more than it gives
+  // With fewer a barrier costs more than it gives.
+  static constexpr long kElementsPerThread = 32768;
   static constexpr Task task{
       [](const void*) { return 1; },
       [](const void* context, int) { return static_cast<const QuantiseArgs*>(context)->rows; },

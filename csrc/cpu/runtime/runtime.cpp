@@ -4,6 +4,7 @@
 // Called through aiter_moe/targets/cpu_runtime.py.
 
 #pragma GCC visibility push(hidden)
+#include "common/export.h"
 #include "common/stage_args.h"
 #include "cpu/runtime/pool.h"
 #include "cpu/runtime/quantise.h"
@@ -50,11 +51,10 @@ AITER_MOE_EXPORT void aiter_moe_quantise(const void* x, unsigned char* codes,
 }
 
 AITER_MOE_EXPORT void aiter_moe_sort_scales(const unsigned char* scales, const int* sorted_ids,
-                                            unsigned char* out, long stride, long sorted,
-                                            long valid, long tokens, long slots, long columns,
-                                            int threads) {
-  const ScaleSortArgs args{scales, sorted_ids, out,   stride,  sorted,
-                           valid,  tokens,     slots, columns, (columns + 7) / 8 * 8};
+                                            unsigned char* out, long sorted, long valid,
+                                            long tokens, long slots, long columns, int threads) {
+  const ScaleSortArgs args{scales, sorted_ids, out,     sorted,
+                           valid,  tokens,     slots,   columns, (columns + 7) / 8 * 8};
   sort_scales(args, threads);
 }
 

@@ -8,10 +8,9 @@
 namespace aiter_moe {
 
 struct ScaleSortArgs {
-  const uint8_t* scales;    // [tokens][slots][columns], rows `stride` bytes apart
+  const uint8_t* scales;    // [tokens][slots][columns]
   const int* sorted_ids;    // [sorted]
   uint8_t* out;             // [rows][padded], rows = sorted rounded up to 32
-  long stride;
   long sorted;
   long valid;               // leading slots that are used
   long tokens;
@@ -35,7 +34,7 @@ inline void sort_scale_tile(const ScaleSortArgs& args, long tile) {
   for (long r = 0; r < 32; ++r) {
     const long row = args.source(tile * 32 + r);
     if (row < 0) continue;
-    const uint8_t* from = args.scales + row * args.stride;
+    const uint8_t* from = args.scales + row * args.columns;
     uint8_t* to = out + r % 16 * 4 + r / 16;
     for (long g = 0; g < args.columns; ++g) {
       to[g / 8 * 256 + g % 4 * 64 + g % 8 / 4 * 2] = from[g];
