@@ -25,7 +25,7 @@ from aiter_moe.problem import Problem
 from aiter_moe.targets.base import Launcher
 from aiter_moe.tuning import operands
 from aiter_moe.tuning.candidates import Candidate
-from aiter_moe.tuning.expected import Expected, Path2
+from aiter_moe.tuning.expected import Expected, Stage2Way
 from aiter_moe.tuning.operands import Layer
 from aiter_moe.tuning.outcomes import Ok, WrongResult
 
@@ -189,7 +189,7 @@ class Bench:
         if candidate.stage == 1:
             want = self.expected.stage1[kind][: len(rows)]
         else:
-            want = self.expected.out[Path2(kind, candidate.instance.kind)][: len(rows)]
+            want = self.expected.out[Stage2Way(kind, candidate.instance.kind)][: len(rows)]
         return compare(got[rows], want)
 
     def time(self, kind: Kind, tokens: int, candidate: Candidate, calls: int) -> list[int]:
@@ -248,7 +248,7 @@ class Bench:
             call()
             durations.append(time.perf_counter_ns() - begin)
         rows = self.expected.tokens[self.expected.tokens < tokens]
-        want = self.expected.out[Path2(problem.kind, stage2)][: len(rows)]
+        want = self.expected.out[Stage2Way(problem.kind, stage2)][: len(rows)]
         return compare(out[rows], want).error, round(median(durations))
 
 

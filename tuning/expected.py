@@ -19,25 +19,25 @@ import numpy as np
 import torch
 
 from aiter_moe.enums import ActivationType, Kind
-from aiter_moe.formats import quantise_1x32
+from aiter_moe.formats import dequantise, quantise_1x32
 from aiter_moe.tuning import operands
-from aiter_moe.tuning.operands import MX_BLOCK, ExpertWeights, Layer
+from aiter_moe.tuning.operands import ExpertWeights, Layer
 
 ALL_TOKENS = 512
 SAMPLED = 128
 
 
-class Path2(NamedTuple):
+class Stage2Way(NamedTuple):
     """A way into stage 2: the problem's operand kind and that of the stage-2 kernel."""
 
     problem: Kind
     stage2: Kind
 
 
-PATHS = (
-    Path2(Kind.A16W4, Kind.A16W4),
-    Path2(Kind.A4W4, Kind.A4W4),
-    Path2(Kind.A4W4, Kind.A16W4),
+STAGE2_WAYS = (
+    Stage2Way(Kind.A16W4, Kind.A16W4),
+    Stage2Way(Kind.A4W4, Kind.A4W4),
+    Stage2Way(Kind.A4W4, Kind.A16W4),
 )
 
 
@@ -72,7 +72,7 @@ class Expected:
 
     tokens: torch.Tensor
     stage1: Mapping[Kind, torch.Tensor]
-    out: Mapping[Path2, torch.Tensor]
+    out: Mapping[Stage2Way, torch.Tensor]
 
     def save(self, path: Path) -> None:
         """Write the results to one ``.npz`` file, which appears complete or not at all."""
@@ -96,7 +96,7 @@ class Expected:
             {k: tensors[f"stage1_{k}"] for k in Kind if f"stage1_{k}" in tensors},
             {
                 p: tensors[f"out_{p.problem}_{p.stage2}"]
-                for p in PATHS
+                for p in STAGE2_WAYS
                 if f"out_{p.problem}_{p.stage2}" in tensors
             },
         )
@@ -123,26 +123,8 @@ def activate(z: torch.Tensor, layer: Layer) -> torch.Tensor:
     raise AssertionError(layer.activation)
 
 
-_FP4 = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6], dtype=torch.float32)
-_NIBBLE = torch.cat([_FP4, -_FP4])
-_BYTE = torch.arange(256)
-_PAIR = torch.stack([_NIBBLE[_BYTE & 15], _NIBBLE[_BYTE >> 4]], dim=1).view(torch.int64).view(256)
-
-_POWERS = torch.tensor([2.0 ** (byte - 127) for byte in range(256)], dtype=torch.float64)
-
-
-def to_float64(codes: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
-    """Return fp4 codes uint8 [rows, cols/2] times 2**(scales - 127) as float64 [rows, cols]."""
-    rows = codes.shape[0]
-    values = torch.index_select(_PAIR, 0, codes.reshape(-1).int()).view(torch.float32)
-    blocks = values.view(rows, -1, MX_BLOCK).double()
-    powers = torch.index_select(_POWERS, 0, scales.reshape(-1).int())
-    return blocks.mul_(powers.view(rows, -1, 1)).view(rows, -1)
-
-
 def _requantised(rows: torch.Tensor) -> torch.Tensor:
-    codes, scales = quantise_1x32(rows)
-    return to_float64(codes.view(torch.uint8), scales.view(torch.uint8))
+    return dequantise(*quantise_1x32(rows))
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +136,7 @@ class _Pass:
     weights: torch.Tensor
     inputs: Mapping[Kind, torch.Tensor]
     stage1: dict[Kind, torch.Tensor]
-    out: dict[Path2, torch.Tensor]
+    out: dict[Stage2Way, torch.Tensor]
 
     def add(self, e: int, w: ExpertWeights, biases: _Biases) -> None:
         """Add what expert `e` contributes to the rows routed to it."""
@@ -168,16 +150,16 @@ class _Pass:
             a2[kind] = result.float().to(torch.bfloat16)
         ways = [
             _requantised(a2[p.problem]) if p.stage2 is Kind.A4W4 else a2[p.problem].double()
-            for p in PATHS
+            for p in STAGE2_WAYS
         ]
-        y = self._second(w, torch.cat(ways), weight, biases).chunk(len(PATHS))
-        for p, part in zip(PATHS, y, strict=True):
+        y = self._second(w, torch.cat(ways), weight, biases).chunk(len(STAGE2_WAYS))
+        for p, part in zip(STAGE2_WAYS, y, strict=True):
             self.out[p].index_add_(0, row, part)
 
     def _first(
         self, w: ExpertWeights, x: torch.Tensor, weight: torch.Tensor, biases: _Biases
     ) -> torch.Tensor:
-        z = x @ to_float64(w.codes1, w.scales1).T
+        z = x @ dequantise(w.codes1, w.scales1).T
         if self.layer.doweight_stage1:
             z = z * weight.repeat(len(Kind), 1)
         return activate(z if biases.first is None else z + biases.first.double(), self.layer)
@@ -185,10 +167,10 @@ class _Pass:
     def _second(
         self, w: ExpertWeights, a2: torch.Tensor, weight: torch.Tensor, biases: _Biases
     ) -> torch.Tensor:
-        y = a2 @ to_float64(w.codes2, w.scales2).T
+        y = a2 @ dequantise(w.codes2, w.scales2).T
         if biases.second is not None:
             y = y + biases.second.double()
-        return y if self.layer.doweight_stage1 else y * weight.repeat(len(PATHS), 1)
+        return y if self.layer.doweight_stage1 else y * weight.repeat(len(STAGE2_WAYS), 1)
 
 
 class _Biases(NamedTuple):
@@ -224,7 +206,7 @@ def compute_expected(
         route.weights[kept].double(),
         {Kind.A16W4: x.double(), Kind.A4W4: _requantised(x)},
         {kind: torch.zeros(shape) for kind in Kind},
-        {p: torch.zeros(len(kept), layer.model_dim, dtype=torch.float64) for p in PATHS},
+        {p: torch.zeros(len(kept), layer.model_dim, dtype=torch.float64) for p in STAGE2_WAYS},
     )
     bias1, bias2 = operands.biases(layer, seed)
     for e in range(layer.experts):

@@ -83,11 +83,12 @@ def e8m0_to_f32(s: torch.Tensor) -> torch.Tensor:
     DtypeError
         `s` is neither uint8 nor e8m0.
     """
-    exponent = scale_bytes(s).to(torch.int32)
-    bits = exponent << 23
-    bits = bits.masked_fill(exponent == 0, _F32_DENORMAL_SCALE)
-    bits = bits.masked_fill(exponent == NAN_SCALE, _F32_NAN_SCALE)
-    return bits.view(torch.float32)
+    exponent = scale_bytes(s)
+    table = torch.arange(256, dtype=torch.int32, device=exponent.device) << 23
+    table[0] = _F32_DENORMAL_SCALE
+    table[NAN_SCALE] = _F32_NAN_SCALE
+    bits = torch.index_select(table, 0, exponent.reshape(-1).to(torch.int32))
+    return bits.view(torch.float32).view(exponent.shape)
 
 
 def f32_to_e8m0_scale(

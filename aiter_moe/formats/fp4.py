@@ -67,8 +67,10 @@ def mxfp4_to_f32(x: torch.Tensor) -> torch.Tensor:
     """
     codes = code_bytes(x)
     pairs = [[CODE_VALUES[byte & 15], CODE_VALUES[byte >> 4]] for byte in range(256)]
-    table = torch.tensor(pairs, dtype=torch.float32, device=codes.device)
-    return table[codes.to(torch.int32)].flatten(-2)
+    # A pair moves as one 64-bit word: several times faster than indexing rows of two floats.
+    table = torch.tensor(pairs, dtype=torch.float32, device=codes.device).view(torch.int64)
+    words = torch.index_select(table.view(256), 0, codes.reshape(-1).to(torch.int32))
+    return words.view(torch.float32).view(*codes.shape[:-1], 2 * codes.shape[-1])
 
 
 def f32_to_fp4_codes(x: torch.Tensor) -> torch.Tensor:

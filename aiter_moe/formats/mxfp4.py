@@ -99,4 +99,4 @@ def dequantise(
             f"(one per {BLOCK} elements), found {tuple(scales.shape)}"
         )
     factors = e8m0_to_f32(scale_bytes(scales)).to(wide).reshape(*lead, groups, 1)
-    return (values.reshape(*lead, groups, BLOCK) * factors).flatten(-2).to(dtype)
+    return values.reshape(*lead, groups, BLOCK).mul_(factors).flatten(-2).to(dtype)

@@ -8,7 +8,7 @@ from reference import MoeProblem, reference_moe, relative_l2
 from aiter_moe.enums import ActivationType, GateMode, Kind
 from aiter_moe.tuning import operands
 from aiter_moe.tuning.bench import compare, poisoned_memory
-from aiter_moe.tuning.expected import PATHS, Expected, checked_tokens, compute_expected
+from aiter_moe.tuning.expected import STAGE2_WAYS, Expected, checked_tokens, compute_expected
 from aiter_moe.tuning.operands import Layer
 from aiter_moe.tuning.outcomes import Ok, WrongResult
 
@@ -40,7 +40,7 @@ def as_problem(layer, seed, tokens):
 def test_the_reference_agrees_with_a_row_by_row_one(layer):
     found = compute_expected(layer, 3, 17)
     problem = as_problem(layer, 3, 17)
-    for path in PATHS:
+    for path in STAGE2_WAYS:
         want = reference_moe(
             problem, layer.activation, path.problem, doweight_stage1=layer.doweight_stage1,
             skip_inter_quant=path.stage2 is Kind.A16W4,
@@ -52,7 +52,7 @@ def test_fewer_tokens_are_a_prefix_of_more():
     few, many = compute_expected(SMALL, 1, 5), compute_expected(SMALL, 1, 19)
     for kind in Kind:
         assert torch.equal(few.stage1[kind], many.stage1[kind][:5])
-    for path in PATHS:
+    for path in STAGE2_WAYS:
         torch.testing.assert_close(few.out[path], many.out[path][:5], rtol=1e-6, atol=1e-6)
     assert torch.equal(operands.routing(SMALL, 1, 5).ids, operands.routing(SMALL, 1, 19).ids[:5])
 
@@ -106,7 +106,7 @@ def test_the_reference_is_read_back_as_written_and_a_torn_file_is_not(tmp_path):
     again = Expected.load(path)
     assert torch.equal(again.tokens, found.tokens)
     assert all(torch.equal(again.stage1[k], found.stage1[k]) for k in Kind)
-    assert all(torch.equal(again.out[p], found.out[p]) for p in PATHS)
+    assert all(torch.equal(again.out[p], found.out[p]) for p in STAGE2_WAYS)
     path.write_bytes(path.read_bytes()[:1000])
     assert Expected.load(path) is None
     assert [p.name for p in tmp_path.iterdir()] == ["reference.npz"]
