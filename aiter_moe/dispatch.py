@@ -25,8 +25,6 @@ from aiter_moe.targets.base import DeviceFacts
 from aiter_moe.targets.registry import Target, running_target
 from aiter_moe.verdict import Overrides
 
-__all__ = ["MOEMetadata", "Overrides", "get_2stage_cfgs", "metadata_for", "problem_of"]
-
 
 @dataclass(frozen=True, slots=True)
 class MOEMetadata:

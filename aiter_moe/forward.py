@@ -14,17 +14,24 @@ from dataclasses import dataclass
 import torch
 
 from aiter_moe import dtypes
-from aiter_moe.dispatch import MOEMetadata, Overrides, metadata_for
+from aiter_moe.dispatch import MOEMetadata, metadata_for
 from aiter_moe.enums import ActivationType, GateMode, Kind
 from aiter_moe.errors import ArgumentError, UnsupportedProblemError
 from aiter_moe.heuristics import activation_dtype
 from aiter_moe.layouts import Layout
-from aiter_moe.pipeline import Activation, Experts, MoeCall, Operand, intermediate, quantised
+from aiter_moe.pipeline import (
+    ActivationConstants,
+    Experts,
+    MoeCall,
+    Operand,
+    intermediate,
+    quantised,
+)
 from aiter_moe.problem import Problem, token_tier
 from aiter_moe.targets.base import Launcher
 from aiter_moe.targets.registry import Target, running_target
+from aiter_moe.verdict import Overrides, computed
 
-SWIGLU_LIMIT = 7.0
 # float32 rows [tokens * topk, model_dim] that stage 2 may leave for the reduction at a time
 ROWS_BYTES = 1 << 30
 
@@ -40,7 +47,8 @@ class Options:
     dtype : torch.dtype
         Output type.
     q_dtype_a : torch.dtype or None
-        ``dtypes.fp4x2`` or ``torch.bfloat16`` forces a4w4 or a16w4; None: spec section 6.1.
+        ``dtypes.fp4x2`` or ``torch.bfloat16`` forces a4w4 or a16w4; None: aiter's rule
+        (`aiter_moe.heuristics.activation_dtype`).
     hidden_pad, intermediate_pad : int
         Zero elements at the end of model_dim and of inter_dim that need not be computed.
     block_m, ksplit : int or None
@@ -89,10 +97,6 @@ class Routing:
         return valid
 
 
-def _multiple(size: int, unit: int) -> int:
-    return -(-size // unit) * unit
-
-
 def _problem(
     hidden: torch.Tensor, experts: Experts, routing: Routing, options: Options, gfx: str
 ) -> Problem:
@@ -120,17 +124,6 @@ def _problem(
         doweight_stage1=options.doweight_stage1,
         has_bias=experts.bias1 is not None or experts.bias2 is not None,
         gate_mode=gate_mode,
-    )
-
-
-def _activation_constants(options: Options) -> Activation:
-    limit = float(options.swiglu_limit or 0.0)
-    if options.activation is ActivationType.Swiglu:
-        limit = limit or SWIGLU_LIMIT
-    return Activation(
-        limit=limit,
-        beta=1.0 if options.beta is None else float(options.beta),
-        linear_beta=1.0 if options.linear_beta is None else float(options.linear_beta),
     )
 
 
@@ -186,8 +179,10 @@ def _run(
     launcher: Launcher,
     metadata: MOEMetadata,
     experts: Experts,
-    options: Options,
+    work: Problem,
+    constants: ActivationConstants,
 ) -> None:
+    """Run the launches of `rows`; `work` has the sizes that are computed."""
     routing, out = rows.routing, rows.out
     mask = routing.expert_mask
     call = MoeCall(
@@ -203,12 +198,12 @@ def _run(
         ),
         tokens=rows.hidden.shape[0],
         topk=routing.ids.shape[1],
-        model_dim=_multiple(experts.w1.cols - options.hidden_pad, 32),
-        inter_dim=_multiple(experts.w2.cols - options.intermediate_pad, 32),
-        doweight_stage1=options.doweight_stage1,
-        activation=_activation_constants(options),
+        model_dim=work.model_dim,
+        inter_dim=work.inter_dim,
+        doweight_stage1=work.doweight_stage1,
+        constants=constants,
     )
-    x = _first_operand(launcher, rows.hidden, rows.a1_scale, metadata.plan.problem)
+    x = _first_operand(launcher, rows.hidden, rows.a1_scale, work)
     a2 = intermediate(call, metadata.stage1(call, x), metadata.plan.stage2)
     down = metadata.stage2(call, a2)
     if call.model_dim < out.shape[1]:
@@ -251,8 +246,12 @@ def run_moe(
     if hidden.shape[0] == 0:
         return out
     launcher = target.launcher()
+    work = computed(problem, overrides)
+    constants = ActivationConstants.of(
+        options.activation, options.swiglu_limit, options.beta, options.linear_beta
+    )
     for rows in _runs(_Rows(hidden, a1_scale, routing, out), experts.w2.rows):
-        _run(rows, launcher, metadata, experts, options)
+        _run(rows, launcher, metadata, experts, work, constants)
     return out
 
 

@@ -55,8 +55,11 @@ def _fused_moe_op(  # noqa: PLR0913, PLR0917 - an operator takes flat arguments
     )
     hidden_pad, intermediate_pad = pads
     options = Options(
-        ActivationType(activation), dtype, q_dtype_a, doweight_stage1, hidden_pad,
-        intermediate_pad, block_m, ksplit, skip_inter_quant, swiglu_limit, beta, linear_beta,
+        activation=ActivationType(activation), dtype=dtype, q_dtype_a=q_dtype_a,
+        doweight_stage1=doweight_stage1, hidden_pad=hidden_pad,
+        intermediate_pad=intermediate_pad, block_m=block_m, ksplit=ksplit,
+        skip_inter_quant=skip_inter_quant, swiglu_limit=swiglu_limit, beta=beta,
+        linear_beta=linear_beta,
     )  # fmt: skip
     routing = Routing(topk_weight, topk_ids, expert_mask, num_local_tokens)
     return run_moe(hidden_states, a1_scale, experts, routing, options)

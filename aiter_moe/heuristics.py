@@ -12,19 +12,16 @@ import torch
 from aiter_moe import dtypes, env
 from aiter_moe.enums import ActivationType, GateMode
 from aiter_moe.problem import token_tier
+from aiter_moe.sizes import ceil_div
+from aiter_moe.targets.registry import GFX9_CUS
 
-GFX950_CUS = 256
 _TILE_N = 128
 
 get_padded_M = token_tier  # noqa: N816 - aiter's name
 
 
-def _ceil_div(a: int, b: int) -> int:
-    return -(-a // b)
-
-
 def _compute_units(cu_num: int | None) -> int:
-    return cu_num or env.CU_NUM.integer() or GFX950_CUS
+    return cu_num or env.CU_NUM.integer() or GFX9_CUS["gfx950"]
 
 
 def get_ksplit(  # noqa: PLR0913, PLR0917 - aiter's signature
@@ -65,10 +62,10 @@ def get_ksplit(  # noqa: PLR0913, PLR0917 - aiter's signature
     if token * topk > expert:
         return 0
     units = _compute_units(cu_num)
-    grid = _ceil_div(inter_dim, _TILE_N) * token * topk
+    grid = ceil_div(inter_dim, _TILE_N) * token * topk
     if grid >= units or grid <= 0:
         return 0
-    for split in range(_ceil_div(units, grid), 1, -1):
+    for split in range(ceil_div(units, grid), 1, -1):
         if model_dim % split == 0 and (model_dim // split) % 256 == 0:
             return split
     return 0
@@ -93,12 +90,12 @@ def get_block_size_M(  # noqa: N802 - aiter's name
         kept for callers that know aiter's function.
     """
     units = _compute_units(cu_num)
-    tiles_n = _ceil_div(inter_dim, _TILE_N)
+    tiles_n = ceil_div(inter_dim, _TILE_N)
 
     def cost(block: int) -> tuple[int, int]:
         rows = token * topk + expert * block - topk
         grid = tiles_n * (rows + block - 1) // block
-        return _ceil_div(grid, units), units - grid % units
+        return ceil_div(grid, units), units - grid % units
 
     return min((32, 64, 128), key=cost)
 

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 import torch
 
 from aiter_moe.codegen.instance import Instance
-from aiter_moe.enums import Kind, ScaleRounding
+from aiter_moe.enums import ActivationType, Kind, ScaleRounding
 from aiter_moe.layouts import Layout, PackedWeight
 from aiter_moe.targets.arguments import StageArgs
 from aiter_moe.targets.base import Launcher, SortedTokens
 
-MX_BLOCK = 32
+SWIGLU_LIMIT = 7.0
+"""Clamp of gpt-oss, the default of Swiglu."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +62,36 @@ class Experts:
 
 
 @dataclass(frozen=True, slots=True)
-class Activation:
-    """Run-time constants of the fused activation (spec section 5.2)."""
+class ActivationConstants:
+    """Run-time constants of the fused activation.
+
+    Attributes
+    ----------
+    limit : float
+        Clamp of Swiglu, or of Silu when above 0.
+    beta, linear_beta : float
+        Constants of Situv2.
+    """
 
     limit: float = 0.0
     beta: float = 1.0
     linear_beta: float = 1.0
+
+    @classmethod
+    def of(
+        cls,
+        activation: ActivationType,
+        limit: float | None = None,
+        beta: float | None = None,
+        linear_beta: float | None = None,
+    ) -> ActivationConstants:
+        """Return the constants of `activation`; None, and a limit of 0, take its defaults."""
+        default = SWIGLU_LIMIT if activation is ActivationType.Swiglu else 0.0
+        return cls(
+            limit=float(limit or default),
+            beta=1.0 if beta is None else float(beta),
+            linear_beta=1.0 if linear_beta is None else float(linear_beta),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +112,8 @@ class MoeCall:
         Sizes that are computed: those of the weights without the declared padding.
     doweight_stage1 : bool
         Routing weights multiply in stage 1 instead of stage 2.
+    constants : ActivationConstants
+        Of the activation that stage 1 fuses.
     """
 
     launcher: Launcher
@@ -97,7 +124,7 @@ class MoeCall:
     model_dim: int
     inter_dim: int
     doweight_stage1: bool = False
-    activation: Activation = Activation()
+    constants: ActivationConstants = ActivationConstants()
 
 
 def _stage_args(call: MoeCall, weight: PackedWeight, operand: Operand, doweight: bool) -> StageArgs:
@@ -159,9 +186,9 @@ def stage1(call: MoeCall, x: Operand, *, instance: Instance, ksplit: int) -> tor
     args.out, args.out_stride = out.data_ptr(), call.inter_dim
     blocks = call.sorted.expert_ids.shape[0]
     args.sorted_rows = blocks * instance.block_m
-    args.limit = call.activation.limit
-    args.beta = call.activation.beta
-    args.linear_beta = call.activation.linear_beta
+    args.limit = call.constants.limit
+    args.beta = call.constants.beta
+    args.linear_beta = call.constants.linear_beta
     if instance.split_k:
         args.ksplit = max(ksplit, 1)
         workspace = torch.empty(

@@ -17,6 +17,7 @@ from aiter_moe.configs.schema import format_dtype
 from aiter_moe.enums import ActivationType, GateMode, Kind, QuantType
 from aiter_moe.errors import UnsupportedProblemError
 from aiter_moe.problem import Problem
+from aiter_moe.sizes import round_up
 from aiter_moe.verdict import Case, stage2_kinds, usable
 
 _SHOWN = 2
@@ -144,8 +145,8 @@ def _neighbours(problem: Problem) -> Iterator[tuple[str, Problem]]:
 
 def _padded(problem: Problem) -> Iterator[tuple[str, Problem]]:
     for unit in _SIZE_UNITS:
-        model = max(-(-problem.model_dim // unit), 1) * unit
-        inter = max(-(-problem.inter_dim // unit), 1) * unit
+        model = round_up(max(problem.model_dim, 1), unit)
+        inter = round_up(max(problem.inter_dim, 1), unit)
         yield f"inter_dim padded to {inter}", replace(problem, inter_dim=inter)
         yield f"model_dim padded to {model}", replace(problem, model_dim=model)
         both = replace(problem, inter_dim=inter, model_dim=model)

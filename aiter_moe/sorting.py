@@ -11,11 +11,9 @@ import torch
 
 from aiter_moe import dtypes
 from aiter_moe.errors import ArgumentError, DtypeError, UnsupportedProblemError
-from aiter_moe.formats.e8m0 import scale_bytes
+from aiter_moe.formats import MX_BLOCK, scale_bytes
 from aiter_moe.targets.cpu import cpu_launcher
 from aiter_moe.targets.cpu_sort import RoutedPairs, SortExtras, routed_pairs
-
-MX_BLOCK = 32
 
 
 def moe_sorting(  # noqa: PLR0913, PLR0917 - aiter's signature

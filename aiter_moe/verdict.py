@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from aiter_moe.codegen.constraints import MX_BLOCK, legal_ksplit
+from aiter_moe.codegen.constraints import legal_ksplit
 from aiter_moe.codegen.instance import Instance
 from aiter_moe.configs.provenance import template_hash
 from aiter_moe.configs.table import Row
 from aiter_moe.enums import Kind
+from aiter_moe.formats import MX_BLOCK
 from aiter_moe.problem import Problem
+from aiter_moe.sizes import round_up
 from aiter_moe.targets.base import DeviceFacts
 
 KSPLITS = (1, 2, 4)
@@ -87,19 +89,14 @@ class Refused:
     stale: bool = True
 
 
-def _trimmed(size: int, pad: int) -> int:
-    blocks: int = -(-(size - pad) // MX_BLOCK)
-    return blocks * MX_BLOCK
-
-
 def computed(problem: Problem, overrides: Overrides) -> Problem:
     """Return the problem with the sizes that are computed: whole MX blocks without the padding."""
     if not overrides.hidden_pad and not overrides.intermediate_pad:
         return problem
     return replace(
         problem,
-        model_dim=_trimmed(problem.model_dim, overrides.hidden_pad),
-        inter_dim=_trimmed(problem.inter_dim, overrides.intermediate_pad),
+        model_dim=round_up(problem.model_dim - overrides.hidden_pad, MX_BLOCK),
+        inter_dim=round_up(problem.inter_dim - overrides.intermediate_pad, MX_BLOCK),
     )
 
 

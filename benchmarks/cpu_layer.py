@@ -20,15 +20,17 @@ import torch
 from aiter_moe import dtypes, fused_moe
 from aiter_moe.enums import ActivationType
 from aiter_moe.formats import dequantise
+from aiter_moe.forward import Routing
 from aiter_moe.targets.registry import running_target
 from aiter_moe.tuning.model_shapes import MODELS
 from aiter_moe.tuning.operands import (
     Layer,
-    Routing,
+    active_experts,
     biases,
     expert_weights,
     hidden_states,
     pack_experts,
+    rotated,
     routing,
 )
 
@@ -124,7 +126,7 @@ def main() -> None:
         x, route = hidden_states(layer, SEED, tokens), routing(layer, SEED, tokens)
 
         def ours(turn: int, q_dtype_a: torch.dtype, x=x, route=route) -> torch.Tensor:  # noqa: ANN001
-            turned = route.rotated(turn, layer.experts)
+            turned = rotated(route, turn, layer.experts)
             return fused_moe(
                 x, experts.w1, experts.w2, turned.weights, turned.ids,
                 activation=layer.activation, bias1=experts.bias1, bias2=experts.bias2,
@@ -136,12 +138,12 @@ def main() -> None:
             {
                 "a16w4": lambda turn: ours(turn, torch.bfloat16),
                 "a4w4": lambda turn: ours(turn, dtypes.fp4x2),
-                "torch": lambda turn, x=x, r=route: peer(x, r.rotated(turn, layer.experts)),
+                "torch": lambda turn, x=x, r=route: peer(x, rotated(r, turn, layer.experts)),
                 "read": lambda turn, b=bandwidths: b.append(read_bandwidth(memory)),
             },
             options.repeats,
         )
-        touched = route.active_experts * 3 * layer.inter_dim * layer.model_dim * 17 / 32
+        touched = active_experts(route) * 3 * layer.inter_dim * layer.model_dim * 17 / 32
         print(f"{tokens:>6} {seconds['a16w4'] * 1e3:>9.2f} {seconds['a4w4'] * 1e3:>9.2f} "
               f"{seconds['torch'] * 1e3:>9.2f} {seconds['torch'] / seconds['a16w4']:>11.1f}x "
               f"{seconds['torch'] / seconds['a4w4']:>10.1f}x "

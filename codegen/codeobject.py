@@ -15,6 +15,7 @@ from typing import Any
 
 from aiter_moe.codegen.msgpack import decode
 from aiter_moe.errors import LaunchError
+from aiter_moe.sizes import ceil_div, round_up
 
 # e_machine of AMD GPUs, and EF_AMDGPU_MACH of the architectures (LLVM's AMDGPU usage manual).
 EM_AMDGPU = 224
@@ -28,7 +29,7 @@ MACHINES = {
     0x4F: "gfx950",
 }
 SHT_NOTE = 7
-NOTE_NAME, NOTE_METADATA = b"AMDGPU", 32
+NOTE_NAME, NOTE_METADATA, NOTE_ALIGNMENT = b"AMDGPU", 32, 4
 BUNDLE_MAGIC = b"__CLANG_OFFLOAD_BUNDLE__"
 
 # A SIMD of CDNA 3 and 4 has 512 vector registers a lane, given out by 8, for at most 8 waves.
@@ -69,7 +70,7 @@ class KernelResources:
     @property
     def waves_per_simd(self) -> int:
         """Waves a SIMD can hold as far as vector registers go (1 to 8)."""
-        granules = max(1, -(-self.vgprs // VGPR_GRANULE))
+        granules = max(1, ceil_div(self.vgprs, VGPR_GRANULE))
         return min(MAX_WAVES, VGPRS_A_SIMD // (granules * VGPR_GRANULE))
 
     @property
@@ -189,14 +190,10 @@ def _notes(section: bytes) -> Iterator[tuple[bytes, int, bytes]]:
     while at < len(section):
         name_size, size, kind = struct.unpack_from("<III", section, at)
         name_at = at + 12
-        description_at = name_at + _aligned(name_size)
+        description_at = name_at + round_up(name_size, NOTE_ALIGNMENT)
         name = _slice(section, name_at, name_size)
         yield name.rstrip(b"\0"), kind, _slice(section, description_at, size)
-        at = description_at + _aligned(size)
-
-
-def _aligned(size: int) -> int:
-    return (size + 3) & ~3
+        at = description_at + round_up(size, NOTE_ALIGNMENT)
 
 
 def _slice(data: bytes, offset: int, size: int) -> bytes:

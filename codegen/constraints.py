@@ -15,12 +15,11 @@ import torch
 
 from aiter_moe import dtypes
 from aiter_moe.enums import ActivationType, GateMode, Kind, QuantType
+from aiter_moe.formats import MX_BLOCK
 from aiter_moe.problem import Problem
 
 if TYPE_CHECKING:
     from aiter_moe.codegen.instance import Instance
-
-MX_BLOCK = 32
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,13 @@ import ctypes
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from aiter_moe.codegen.constraints import MX_BLOCK, Rule
+from aiter_moe.codegen.constraints import Rule
 from aiter_moe.codegen.instance import Instance
 from aiter_moe.enums import ActivationType, Kind
 from aiter_moe.errors import LaunchError
+from aiter_moe.formats import MX_BLOCK
 from aiter_moe.problem import Constraint, Problem
+from aiter_moe.sizes import ceil_div, round_up
 
 WAVE_LANES = 64
 STRIP_ROWS = 32
@@ -134,7 +136,7 @@ def lds_bytes(instance: Instance) -> int:
     tile = gfx9_tile(instance)
     row_tiles = instance.block_m // 16
     per_row_tile = 2 if instance.kind is Kind.A4W4 else STEP_K // MX_BLOCK
-    fragments = -(-row_tiles * per_row_tile // tile.waves) * tile.waves
+    fragments = round_up(row_tiles * per_row_tile, tile.waves)
     return (tile.depth + 1) * fragments * FRAGMENT_BYTES
 
 
@@ -143,7 +145,7 @@ def vgpr_estimate(instance: Instance) -> int:
     tile = gfx9_tile(instance)
     row_tiles, weight_tiles = instance.block_m // 16, 2 * tile.strips
     sums = 4 * row_tiles * weight_tiles
-    scales = tile.strips + (-(-row_tiles // 2) if instance.kind is Kind.A4W4 else 0)
+    scales = tile.strips + (ceil_div(row_tiles, 2) if instance.kind is Kind.A4W4 else 0)
     weights = (tile.depth + 1) * (8 * weight_tiles + scales)
     rows = 8 if instance.kind is Kind.A4W4 else 4 * row_tiles + weight_tiles + 8
     return sums + weights + rows + OTHER_VGPRS
@@ -203,8 +205,8 @@ def loads_in_flight(instance: Instance) -> int:
     tile = gfx9_tile(instance)
     row_tiles = instance.block_m // 16
     fp4 = instance.kind is Kind.A4W4
-    gathered = -(-row_tiles * (2 if fp4 else STEP_K // MX_BLOCK) // tile.waves)
-    weights = 5 * tile.strips + (-(-row_tiles // 2) if fp4 else 0)
+    gathered = ceil_div(row_tiles * (2 if fp4 else STEP_K // MX_BLOCK), tile.waves)
+    weights = 5 * tile.strips + (ceil_div(row_tiles, 2) if fp4 else 0)
     return weights + (tile.depth - 1) * (gathered + weights)
 
 
@@ -259,8 +261,8 @@ class Launch:
 
 def grid(instance: Instance, args: ctypes.Structure) -> tuple[int, int, int]:
     """Return the workgroups of a stage kernel: sorted blocks, column blocks, parts of k."""
-    blocks = -(-args.sorted_rows // instance.block_m)
-    columns = -(-args.n // gfx9_tile(instance).block_n)
+    blocks = ceil_div(args.sorted_rows, instance.block_m)
+    columns = ceil_div(args.n, gfx9_tile(instance).block_n)
     return blocks, columns, max(args.ksplit, 1) if instance.split_k else 1
 
 
@@ -285,7 +287,7 @@ def launches(instance: Instance, args: ctypes.Structure) -> tuple[Launch, ...]:
         raise LaunchError(f"{instance.name} cannot be launched: {reason}; choose another plan")
     found = [Launch(instance.name, grid(instance, args), gfx9_tile(instance).threads)]
     if instance.split_k:
-        finish = (-(-args.sorted_rows // FINISH_ROWS), -(-args.n // FINISH_COLUMNS), 1)
+        finish = (ceil_div(args.sorted_rows, FINISH_ROWS), ceil_div(args.n, FINISH_COLUMNS), 1)
         found.append(Launch(instance.name + FINISH_SUFFIX, finish, FINISH_THREADS))
     return tuple(found)
 

@@ -19,6 +19,7 @@ import torch
 
 from aiter_moe import pipeline
 from aiter_moe.enums import Kind
+from aiter_moe.forward import Routing
 from aiter_moe.fused_moe import fused_moe
 from aiter_moe.pipeline import Experts, MoeCall, Operand
 from aiter_moe.problem import Problem
@@ -107,10 +108,10 @@ class Bench:
                 kept.clear()
             self._held = tokens
 
-    def routing(self, tokens: int, turn: int = 0) -> operands.Routing:
+    def routing(self, tokens: int, turn: int = 0) -> Routing:
         """Return the routing of the first `tokens` tokens, rotated over the experts."""
         route = operands.routing(self.layer, self.seed, tokens)
-        return route.rotated(turn, self.layer.experts)
+        return operands.rotated(route, turn, self.layer.experts)
 
     def call(self, tokens: int, block_m: int, turn: int) -> MoeCall:
         """Return the sorted call of `tokens` tokens; sorting is not part of any stage's time."""
@@ -129,7 +130,7 @@ class Bench:
                 model_dim=self.layer.model_dim,
                 inter_dim=self.layer.inter_dim,
                 doweight_stage1=self.layer.doweight_stage1,
-                activation=self.layer.constants,
+                constants=self.layer.constants,
             )
         return self._calls[key]
 

@@ -8,7 +8,7 @@ routing are made so that fewer tokens are a prefix of more. What should come out
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log2
 from typing import NamedTuple
 
@@ -16,12 +16,12 @@ import numpy as np
 import torch
 
 from aiter_moe.enums import ActivationType, GateMode
+from aiter_moe.formats import MX_BLOCK
+from aiter_moe.forward import Routing
 from aiter_moe.layouts import Layout, PackedWeight
-from aiter_moe.pipeline import Activation, Experts
+from aiter_moe.pipeline import ActivationConstants, Experts
 from aiter_moe.problem import Problem
 
-MX_BLOCK = 32
-SWIGLU_LIMIT = 7.0
 ROTATIONS = 8
 _FP4_RMS = 2.93
 
@@ -56,10 +56,9 @@ class Layer:
         )
 
     @property
-    def constants(self) -> Activation:
+    def constants(self) -> ActivationConstants:
         """Run-time constants of the activation, as `fused_moe` passes them by default."""
-        swiglu = self.activation is ActivationType.Swiglu
-        return Activation(limit=SWIGLU_LIMIT if swiglu else 0.0)
+        return ActivationConstants.of(self.activation)
 
 
 class ExpertWeights(NamedTuple):
@@ -71,21 +70,15 @@ class ExpertWeights(NamedTuple):
     scales2: torch.Tensor
 
 
-class Routing(NamedTuple):
-    """Routed experts int32 [tokens, topk] and their weights float32 [tokens, topk]."""
+def rotated(route: Routing, turn: int, experts: int) -> Routing:
+    """Return the same routing over other experts: equal load, weights cold in the caches."""
+    shift = (turn % ROTATIONS) * max(1, experts // ROTATIONS)
+    return replace(route, ids=((route.ids + shift) % experts).to(torch.int32))
 
-    ids: torch.Tensor
-    weights: torch.Tensor
 
-    def rotated(self, turn: int, experts: int) -> Routing:
-        """Return the same routing over other experts: equal load, weights cold in the caches."""
-        shift = (turn % ROTATIONS) * max(1, experts // ROTATIONS)
-        return Routing(((self.ids + shift) % experts).to(torch.int32), self.weights)
-
-    @property
-    def active_experts(self) -> int:
-        """How many experts get at least one token."""
-        return len(set(self.ids.flatten().tolist()))
+def active_experts(route: Routing) -> int:
+    """Return how many experts get at least one token."""
+    return len(set(route.ids.flatten().tolist()))
 
 
 def _matrix(rows: int, cols: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
@@ -133,7 +126,7 @@ def routing(layer: Layer, seed: int, tokens: int) -> Routing:
     generator = np.random.default_rng([seed, 4])
     logits = generator.standard_normal((tokens, layer.experts), dtype=np.float32)
     chosen, ids = torch.from_numpy(logits + 0.5 * popularity).topk(layer.topk, dim=1)
-    return Routing(ids.to(torch.int32), torch.softmax(chosen, dim=1))
+    return Routing(ids=ids.to(torch.int32), weights=torch.softmax(chosen, dim=1))
 
 
 def pack_experts(layer: Layer, seed: int) -> Experts:

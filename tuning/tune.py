@@ -292,7 +292,7 @@ class Tuner:
 
     def _write(self, problem: Problem, choice: Choice, untuned: Choice | None) -> None:
         route = operands.routing(Layer.of(problem), self.job.seed, problem.token)
-        result = Result(problem, choice, untuned, route.active_experts)
+        result = Result(problem, choice, untuned, operands.active_experts(route))
         made = Provenance(template_hash(self.job.facts.gfx), self._compiler, self.job.seed)
         row = row_of(result, self.job.facts, self.summary.peaks, made)
         write_rows(self.job.output, [row])

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from aiter_moe.dispatch import Overrides, metadata_for
+from aiter_moe.dispatch import metadata_for
 from aiter_moe.errors import (
     AiterMoeError,
     ArgumentError,
@@ -112,7 +112,7 @@ class Worker:
     def confirm(self, request: Mapping[str, Any]) -> Reply:
         """Run ``fused_moe`` with whatever plan a user's process would get."""
         problem = problem_from_json(request["problem"])
-        plan = metadata_for(problem, self.target, Overrides(), is_ep=False).plan
+        plan = metadata_for(problem, self.target).plan
         error, ns = self.ready().confirm(problem, plan.stage2.kind)
         return {
             "error_l2": error,

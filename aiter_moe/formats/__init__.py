@@ -17,11 +17,11 @@ from aiter_moe.formats.fp4 import (
     mxfp4_to_f32,
     pack_fp4_codes,
 )
-from aiter_moe.formats.mxfp4 import BLOCK, dequantise, quantise_1x32
+from aiter_moe.formats.mxfp4 import MX_BLOCK, dequantise, quantise_1x32
 
 __all__ = [
-    "BLOCK",
     "CODE_VALUES",
+    "MX_BLOCK",
     "NAN_SCALE",
     "UNIT_SCALE",
     "as_rounding",

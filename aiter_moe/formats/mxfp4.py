@@ -15,7 +15,7 @@ from aiter_moe.errors import ArgumentError, DtypeError
 from aiter_moe.formats.e8m0 import e8m0_to_f32, f32_to_e8m0_scale, scale_bytes
 from aiter_moe.formats.fp4 import code_bytes, f32_to_fp4_codes, mxfp4_to_f32, pack_fp4_codes
 
-BLOCK = 32
+MX_BLOCK = 32
 """Elements that share one scale."""
 
 _FLOAT_INPUTS = (torch.bfloat16, torch.float16, torch.float32)
@@ -49,12 +49,12 @@ def quantise_1x32(
     """
     if x.dtype not in _FLOAT_INPUTS:
         raise DtypeError(f"quantise_1x32: wanted bfloat16, float16 or float32, found {x.dtype}")
-    if x.dim() == 0 or x.shape[-1] % BLOCK:
+    if x.dim() == 0 or x.shape[-1] % MX_BLOCK:
         raise ArgumentError(
-            f"quantise_1x32: the last axis must be a multiple of {BLOCK}, found shape "
+            f"quantise_1x32: the last axis must be a multiple of {MX_BLOCK}, found shape "
             f"{tuple(x.shape)}; pad it with zeros"
         )
-    blocks = x.float().reshape(*x.shape[:-1], x.shape[-1] // BLOCK, BLOCK)
+    blocks = x.float().reshape(*x.shape[:-1], x.shape[-1] // MX_BLOCK, MX_BLOCK)
     scales = f32_to_e8m0_scale(blocks.abs().amax(-1), rounding)
     codes = f32_to_fp4_codes(blocks / e8m0_to_f32(scales).unsqueeze(-1))
     return pack_fp4_codes(codes.flatten(-2)), scales
@@ -88,15 +88,15 @@ def dequantise(
     """
     wide = torch.float64 if dtype == torch.float64 else torch.float32
     values = mxfp4_to_f32(code_bytes(codes)).to(wide)
-    lead, groups = codes.shape[:-1], values.shape[-1] // BLOCK
+    lead, groups = codes.shape[:-1], values.shape[-1] // MX_BLOCK
     if (
-        values.shape[-1] % BLOCK
+        values.shape[-1] % MX_BLOCK
         or scales.shape[-1:] != (groups,)
         or scales.numel() != (lead.numel() * groups)
     ):
         raise ArgumentError(
             f"dequantise: codes {tuple(codes.shape)} need scales {(*lead, groups)} "
-            f"(one per {BLOCK} elements), found {tuple(scales.shape)}"
+            f"(one per {MX_BLOCK} elements), found {tuple(scales.shape)}"
         )
     factors = e8m0_to_f32(scale_bytes(scales)).to(wide).reshape(*lead, groups, 1)
-    return values.reshape(*lead, groups, BLOCK).mul_(factors).flatten(-2).to(dtype)
+    return values.reshape(*lead, groups, MX_BLOCK).mul_(factors).flatten(-2).to(dtype)

@@ -17,7 +17,7 @@ from aiter_moe.layouts.aiter_weights import (
     unshuffle_weight,
     unshuffle_weight_a16w4,
 )
-from aiter_moe.layouts.layout import Layout, padded
+from aiter_moe.layouts.layout import Layout
 from aiter_moe.layouts.packed import PackedWeight
 from aiter_moe.layouts.quantise import per_1x32_f4_quant
 from aiter_moe.layouts.rows import GateUpRows
@@ -39,7 +39,6 @@ __all__ = [
     "e8m0_unshuffle",
     "interleave_gate_up_rows",
     "load_packed",
-    "padded",
     "per_1x32_f4_quant",
     "save_packed",
     "separate_gate_up_rows",

@@ -10,11 +10,12 @@ from __future__ import annotations
 import torch
 
 from aiter_moe.errors import ArgumentError, LayoutError
-from aiter_moe.formats import BLOCK, code_bytes, scale_bytes
-from aiter_moe.layouts.layout import Layout, padded
+from aiter_moe.formats import MX_BLOCK, code_bytes, scale_bytes
+from aiter_moe.layouts.layout import Layout
 from aiter_moe.layouts.marks import is_shuffled, kernel_layout, mark_of
 from aiter_moe.layouts.scales import COL_TILE, WEIGHT_ROWS_MULTIPLE, ScaleLayout
 from aiter_moe.layouts.weights import WeightLayout
+from aiter_moe.sizes import round_up
 
 # Values of aiter's ``shuffle_kind``, all the same bytes: W, or R16+W for w1.
 _KNOWN_KINDS = ("mxfp4_moe", "mxfp4_guinterleave")
@@ -61,9 +62,9 @@ def adopt(
     """
     codes = code_bytes(weight, name)
     scales = scale_bytes(scale, f"{name}_scale")
-    if codes.dim() != 3 or codes.shape[2] % (BLOCK // 2):
+    if codes.dim() != 3 or codes.shape[2] % (MX_BLOCK // 2):
         raise ArgumentError(
-            f"{name}: wanted codes [experts, rows, K/2] with K % {BLOCK} == 0, found shape "
+            f"{name}: wanted codes [experts, rows, K/2] with K % {MX_BLOCK} == 0, found shape "
             f"{tuple(codes.shape)}"
         )
     layout = _weight_layout(weight, scale, gate_up, name)
@@ -148,9 +149,9 @@ def _shuffled_scales(
     scales: torch.Tensor, codes: torch.Tensor, layout: Layout, name: str
 ) -> torch.Tensor:
     experts, rows, half = codes.shape
-    cols = padded(half * 2 // BLOCK, COL_TILE)
+    cols = round_up(half * 2 // MX_BLOCK, COL_TILE)
     stacked = experts * rows
-    heights = (stacked, padded(stacked, WEIGHT_ROWS_MULTIPLE))
+    heights = (stacked, round_up(stacked, WEIGHT_ROWS_MULTIPLE))
     if scales.dim() == 3 and scales.shape == (experts, rows, cols):
         return scales.flatten(0, 1)
     if scales.dim() == 2 and scales.shape[0] in heights and scales.shape[1] == cols:
@@ -164,15 +165,15 @@ def _shuffled_scales(
 
 def _plain_scales(scales: torch.Tensor, codes: torch.Tensor, name: str) -> torch.Tensor:
     experts, rows, half = codes.shape
-    groups, stacked = half * 2 // BLOCK, experts * rows
+    groups, stacked = half * 2 // MX_BLOCK, experts * rows
     if scales.dim() == 3 and scales.shape == (experts, rows, groups):
         return scales.flatten(0, 1)
     if scales.dim() == 2 and scales.shape == (stacked, groups):
         return scales
     shape = tuple(scales.shape)
-    tall = scales.dim() == 2 and shape[0] in (stacked, padded(stacked, WEIGHT_ROWS_MULTIPLE))
+    tall = scales.dim() == 2 and shape[0] in (stacked, round_up(stacked, WEIGHT_ROWS_MULTIPLE))
     tiled = tall or (scales.dim() == 3 and shape[:2] == (experts, rows))
-    if tiled and shape[-1] == padded(groups, COL_TILE):
+    if tiled and shape[-1] == round_up(groups, COL_TILE):
         raise LayoutError(
             f"{name} has no is_shuffled mark, but {name}_scale {shape} has the shape of shuffled "
             f"scales (row-major: [{stacked}, {groups}]); {_LOST_MARK}"

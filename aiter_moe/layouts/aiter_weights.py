@@ -10,10 +10,10 @@ import torch
 
 from aiter_moe import dtypes
 from aiter_moe.errors import ArgumentError, LayoutError
-from aiter_moe.layouts.layout import padded
 from aiter_moe.layouts.marks import mark, refuse_other, refuse_shuffled
 from aiter_moe.layouts.rows import GateUpRows
 from aiter_moe.layouts.weights import WeightLayout
+from aiter_moe.sizes import round_up
 
 _LANES = 64
 _INT4_RUN = 32
@@ -70,7 +70,7 @@ def shuffle_weight(
     plain = _movable(x)
     original_k = x.shape[-1]
     if pad_k_to:
-        plain = _pad_last(plain, padded(original_k, pad_k_to))
+        plain = _pad_last(plain, round_up(original_k, pad_k_to))
     _check_cols(plain, layout, is_guinterleave)
     out = mark(tiles.shuffle(plain).view(x.dtype), tiles)
     if pad_k_to:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The three layouts kernels know, and the padding arithmetic they share.
+"""The three layouts kernels know, by name.
 
 How bytes move is `aiter_moe.layouts.weights` and `aiter_moe.layouts.scales`.
 """
@@ -22,8 +22,3 @@ class Layout(Enum):
 
     def __str__(self) -> str:
         return self.name
-
-
-def padded(size: int, multiple: int) -> int:
-    """Return `size` rounded up to a multiple."""
-    return -(-size // multiple) * multiple

@@ -16,14 +16,15 @@ from typing import Any, NoReturn
 import torch
 
 from aiter_moe.errors import LayoutError
-from aiter_moe.formats import BLOCK, code_bytes, scale_bytes
+from aiter_moe.formats import MX_BLOCK, code_bytes, scale_bytes
 from aiter_moe.layouts import packed_ops
 from aiter_moe.layouts.adopt import adopt
-from aiter_moe.layouts.layout import Layout, padded
+from aiter_moe.layouts.layout import Layout
 from aiter_moe.layouts.marks import KERNEL_LAYOUTS, refuse_shuffled
 from aiter_moe.layouts.packing import Packing, check_packing, stacked_scales
 from aiter_moe.layouts.scales import ROW_TILE
 from aiter_moe.layouts.weights import COLS_MULTIPLE
+from aiter_moe.sizes import round_up
 
 METADATA_KEY = "packed_weight"
 
@@ -121,7 +122,7 @@ class PackedWeight(torch.Tensor):
                 f"contiguous; found N = {rows}; pad the rows with zero codes"
             )
         code_map, scale_map = KERNEL_LAYOUTS[layout]
-        wide = torch.nn.functional.pad(plain, (0, padded(cols, COLS_MULTIPLE) // 2 - cols // 2))
+        wide = torch.nn.functional.pad(plain, (0, round_up(cols, COLS_MULTIPLE) // 2 - cols // 2))
         scales_out = scale_map.shuffle(flat, max(1, experts))
         return cls(code_map.shuffle(wide), scales_out, layout, rows, cols)
 
@@ -166,7 +167,7 @@ class PackedWeight(torch.Tensor):
 
     def unpack(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return row-major uint8 codes [E, N, K/2] and scales [E, N, K/32], padding cut off."""
-        experts, rows, groups = self.experts, self.packing.rows, self.packing.cols // BLOCK
+        experts, rows, groups = self.experts, self.packing.rows, self.packing.cols // MX_BLOCK
         scales = self.scales[: experts * rows]
         if self.layout is Layout.PLAIN:
             return self.codes, scales.view(experts, rows, groups)

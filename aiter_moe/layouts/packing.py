@@ -11,10 +11,11 @@ from dataclasses import dataclass
 import torch
 
 from aiter_moe.errors import ArgumentError, LayoutError
-from aiter_moe.formats import BLOCK
-from aiter_moe.layouts.layout import Layout, padded
+from aiter_moe.formats import MX_BLOCK
+from aiter_moe.layouts.layout import Layout
 from aiter_moe.layouts.scales import COL_TILE, ROW_TILE
 from aiter_moe.layouts.weights import COLS_MULTIPLE
+from aiter_moe.sizes import round_up
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +35,12 @@ def stacked_scales(codes: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
     ArgumentError
         They do not belong to `codes` [E, N, K/2].
     """
-    if codes.dim() != 3 or codes.shape[2] % (BLOCK // 2):
+    if codes.dim() != 3 or codes.shape[2] % (MX_BLOCK // 2):
         raise ArgumentError(
-            f"codes must be [experts, rows, K/2] with K % {BLOCK} == 0, found {tuple(codes.shape)}"
+            f"codes must be [experts, rows, K/2] with K % {MX_BLOCK} == 0, found "
+            f"{tuple(codes.shape)}"
         )
-    experts, rows, groups = codes.shape[0], codes.shape[1], codes.shape[2] * 2 // BLOCK
+    experts, rows, groups = codes.shape[0], codes.shape[1], codes.shape[2] * 2 // MX_BLOCK
     if tuple(scales.shape) not in {(experts, rows, groups), (experts * rows, groups)}:
         raise ArgumentError(
             f"codes {tuple(codes.shape)} need scales [{experts}, {rows}, {groups}] or "
@@ -63,14 +65,14 @@ def check_packing(codes: torch.Tensor, scales: torch.Tensor, packing: Packing) -
     if codes.device != scales.device:
         raise LayoutError(f"codes are on {codes.device}, scales on {scales.device}")
     plain = layout is Layout.PLAIN
-    physical = cols if plain else padded(cols, COLS_MULTIPLE)
-    groups = physical // BLOCK if plain else padded(physical // BLOCK, COL_TILE)
+    physical = cols if plain else round_up(cols, COLS_MULTIPLE)
+    groups = physical // MX_BLOCK if plain else round_up(physical // MX_BLOCK, COL_TILE)
     if not plain and rows % ROW_TILE:
         raise LayoutError(f"{layout} needs N % {ROW_TILE} == 0, found N = {rows}; pad the rows")
-    if cols % BLOCK or tuple(codes.shape[1:]) != (rows, physical // 2):
+    if cols % MX_BLOCK or tuple(codes.shape[1:]) != (rows, physical // 2):
         raise LayoutError(
             f"{layout} of {rows} x {cols} elements has codes [E, {rows}, {physical // 2}] (K a "
-            f"multiple of {BLOCK}, padded to {COLS_MULTIPLE} when shuffled), found "
+            f"multiple of {MX_BLOCK}, padded to {COLS_MULTIPLE} when shuffled), found "
             f"{_describe(codes)}"
         )
     if scales.shape[0] < codes.shape[0] * rows or scales.shape[1] != groups:

@@ -13,8 +13,8 @@ import torch
 
 from aiter_moe.errors import LayoutError
 from aiter_moe.formats import UNIT_SCALE
-from aiter_moe.layouts.layout import padded
 from aiter_moe.layouts.rows import GateUpRows
+from aiter_moe.sizes import round_up
 
 ROW_TILE = 32
 COL_TILE = 8
@@ -38,7 +38,7 @@ class ScaleLayout:
 
     def physical_shape(self, rows: int, cols: int, row_multiple: int = ROW_TILE) -> tuple[int, int]:
         """Return the padded (rows, columns) that [rows, cols] occupies."""
-        return padded(rows, row_multiple), padded(cols, COL_TILE)
+        return round_up(rows, row_multiple), round_up(cols, COL_TILE)
 
     def shuffle(
         self, scale: torch.Tensor, experts: int = 1, row_multiple: int = ROW_TILE

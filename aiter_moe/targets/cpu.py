@@ -17,6 +17,9 @@ from aiter_moe import env
 from aiter_moe.codegen.instance import Instance
 from aiter_moe.enums import ScaleRounding
 from aiter_moe.errors import ArgumentError, DtypeError, LaunchError
+from aiter_moe.formats import MX_BLOCK
+from aiter_moe.layouts import S
+from aiter_moe.sizes import round_up
 from aiter_moe.targets.arguments import StageArgs
 from aiter_moe.targets.base import DeviceFacts, SortedTokens
 from aiter_moe.targets.cpu_features import (
@@ -28,7 +31,6 @@ from aiter_moe.targets.cpu_features import (
 from aiter_moe.targets.cpu_runtime import FLOAT_CODES, Kernel, Runtime, load_kernel, load_runtime
 from aiter_moe.targets.cpu_sort import RoutedPairs, SortExtras, routed_pairs, sort_pairs
 
-MX_BLOCK = 32
 _SCRATCH_ALIGNMENT = 64
 
 
@@ -212,8 +214,7 @@ class CpuLauncher:
             uint8 [sorted rounded up to 32, columns rounded up to 8], 0 in pads.
         """
         _, slots, columns = scales.shape
-        rows = -(-sorted_ids.shape[0] // 32) * 32
-        out = torch.empty((rows, -(-columns // 8) * 8), dtype=torch.uint8)
+        out = torch.empty(S.physical_shape(sorted_ids.shape[0], columns), dtype=torch.uint8)
         runtime, threads = self._ready()
         runtime.sort_scales(
             scales.data_ptr(), sorted_ids.data_ptr(), out.data_ptr(), sorted_ids.shape[0], used,
@@ -263,7 +264,7 @@ class CpuLauncher:
         if getattr(self._scratch, "bytes", 0) < wanted:
             buffer = torch.empty(wanted + _SCRATCH_ALIGNMENT, dtype=torch.uint8)
             self._scratch.buffer = buffer
-            self._scratch.address = -(-buffer.data_ptr() // _SCRATCH_ALIGNMENT) * _SCRATCH_ALIGNMENT
+            self._scratch.address = round_up(buffer.data_ptr(), _SCRATCH_ALIGNMENT)
             self._scratch.bytes = wanted
         address: int = self._scratch.address
         return address

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from aiter_moe.errors import ArgumentError, DtypeError, LaunchError
+from aiter_moe.sizes import ceil_div, round_up
 from aiter_moe.targets.base import SortedTokens
 from aiter_moe.targets.cpu_runtime import Runtime, SortArgs
 
@@ -52,7 +53,7 @@ class RoutedPairs:
         """Return a multiple of `block` no sort of these pairs exceeds."""
         pairs = self.ids.numel()
         bound = pairs + min(self.experts, pairs) * (block - 1)
-        return -(-bound // block) * block
+        return round_up(bound, block)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +187,7 @@ def sort_pairs(
             f"{list(pairs.ids.shape)} ids over {pairs.experts} experts in blocks of {block} need "
             f"{capacity} sorted slots, more than int32 counts; split the batch"
         )
-    blocks = -(-capacity // block)
+    blocks = ceil_div(capacity, block)
     ids = torch.empty(capacity, dtype=torch.int32)
     weights = torch.empty(capacity, dtype=torch.float32)
     expert_ids = torch.empty(blocks, dtype=torch.int32)
