@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from aiter_moe.codegen.catalogue import TARGETS, catalogue
+from aiter_moe.codegen.constraints import KSPLITS
 from aiter_moe.codegen.instance import Instance
 from aiter_moe.configs.lookup import find
 from aiter_moe.configs.table import ConfigTable, Key, Row
@@ -22,7 +23,6 @@ from aiter_moe.problem import Problem
 from aiter_moe.refusal import describe, refusal
 from aiter_moe.targets.base import DeviceFacts
 from aiter_moe.verdict import (
-    KSPLITS,
     Case,
     Kernels,
     Overrides,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from aiter_moe.codegen.constraints import legal_ksplit
+from aiter_moe.codegen.constraints import KSPLITS, legal_ksplit
 from aiter_moe.codegen.instance import Instance
 from aiter_moe.configs.provenance import template_hash
 from aiter_moe.configs.table import Row
@@ -18,8 +18,6 @@ from aiter_moe.formats import MX_BLOCK
 from aiter_moe.problem import Problem
 from aiter_moe.sizes import round_up
 from aiter_moe.targets.base import DeviceFacts
-
-KSPLITS = (1, 2, 4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +107,7 @@ def usable(problem: Problem, facts: DeviceFacts, instance: Instance) -> str | No
 
 
 def split_refusal(problem: Problem, instance: Instance, ksplit: int) -> str | None:
-    """Return why stage 1 of `problem` cannot run on `instance` in `ksplit` parts, or None.
-
-    Parts are whole K blocks of the instance's tile, or of 64 elements where it names none.
-    """
+    """Return why stage 1 of `problem` cannot run on `instance` in `ksplit` parts, or None."""
     if problem.kind is Kind.A16W4:
         if ksplit > 1 and not instance.split_k:
             return f"ksplit is {ksplit}, but {instance.name} does not split"
@@ -120,7 +115,7 @@ def split_refusal(problem: Problem, instance: Instance, ksplit: int) -> str | No
             return f"ksplit is {ksplit}, but {instance.name} splits"
         if ksplit > 1 and ksplit not in KSPLITS:
             return f"ksplit {ksplit}: kernels split by {', '.join(map(str, KSPLITS))}"
-    return legal_ksplit(problem, ksplit, getattr(instance.tile, "block_k", 2 * MX_BLOCK))
+    return legal_ksplit(problem, ksplit, instance.tile.block_k)
 
 
 @dataclass(frozen=True, slots=True)

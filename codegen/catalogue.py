@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import cache
 
 from aiter_moe.codegen.instance import Instance
@@ -39,7 +38,7 @@ def by_name(target: str) -> dict[str, Instance]:
     return {instance.name: instance for instance in catalogue(target)}
 
 
-def candidates(
+def instances_for(
     problem: Problem, target: str, stage: int, features: frozenset[str] = frozenset()
 ) -> list[Instance]:
     """Return the instances of one stage that support `problem`, in catalogue order.
@@ -62,9 +61,3 @@ def candidates(
         and instance.tile.requires <= features
         and problem.supports(instance)
     ]
-
-
-def rejections(problem: Problem, instances: Iterable[Instance]) -> dict[str, str]:
-    """Return the reason per instance name for those of `instances` the problem cannot use."""
-    verdicts = {i.name: problem.supports(i) for i in instances}
-    return {name: verdict.reason for name, verdict in verdicts.items() if not verdict}

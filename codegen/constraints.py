@@ -21,6 +21,9 @@ from aiter_moe.problem import Problem
 if TYPE_CHECKING:
     from aiter_moe.codegen.instance import Instance
 
+KSPLITS = (1, 2, 4)
+"""Parts that split-k kernels cut the reduction of a16w4 stage 1 into; 1 is unsplit."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:

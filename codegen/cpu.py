@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from aiter_moe.codegen.instance import BLOCK_M, Instance
-from aiter_moe.enums import ActivationType, Kind
+from aiter_moe.codegen.instance import ACTIVATIONS, BLOCK_M, Instance
+from aiter_moe.enums import Kind
+from aiter_moe.formats import MX_BLOCK
 from aiter_moe.problem import Constraint
 
 # Features by their names in /proc/cpuinfo.
@@ -22,12 +23,17 @@ AVX512 = (
 REQUIRES: dict[str, frozenset[str]] = {"avx512": frozenset(AVX512), "portable": frozenset()}
 # Vectors of 64 bytes never cross a call, so the notes about their ABI say nothing.
 COMMON_FLAGS = ("-fvisibility=hidden", "-Wno-psabi")
-ACTIVATIONS = (
-    ActivationType.Silu,
-    ActivationType.Gelu,
-    ActivationType.Swiglu,
-    ActivationType.Situv2,
-)
+# The support library comes in two builds: with these features, and with none.
+RUNTIME_FEATURES = frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl"})
+
+
+def feature_flags(features: frozenset[str]) -> tuple[str, ...]:
+    """Return the compiler flags that allow instruction-set features, in a fixed order.
+
+    Features have the kernel's names of /proc/cpuinfo (``avx512_bf16``), flags the compilers'
+    (``-mavx512bf16``).
+    """
+    return tuple(f"-m{name.replace('_', '')}" for name in sorted(features))
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +68,11 @@ class CpuTile:
         return f"cpu_stage{self.stage}.cpp.j2"
 
     @property
+    def block_k(self) -> int:
+        """Two MX blocks: the part a split of stage 1 leaves whole."""
+        return 2 * MX_BLOCK
+
+    @property
     def requires(self) -> frozenset[str]:
         """Features of /proc/cpuinfo that the micro-kernel needs."""
         return REQUIRES[self.isa]
@@ -69,8 +80,7 @@ class CpuTile:
     @property
     def compile_flags(self) -> tuple[str, ...]:
         """Flags that switch on exactly the required features."""
-        features = sorted(name.replace("_", "") for name in self.requires)
-        return (*COMMON_FLAGS, *(f"-m{name}" for name in features))
+        return (*COMMON_FLAGS, *feature_flags(self.requires))
 
     def parameters(self) -> dict[str, int | str | bool]:
         """Template arguments of the C++ kernel."""

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from aiter_moe.codegen.constraints import Rule
-from aiter_moe.codegen.instance import Instance
-from aiter_moe.enums import ActivationType, Kind
+from aiter_moe.codegen.instance import ACTIVATIONS, Instance
+from aiter_moe.enums import Kind
 from aiter_moe.errors import LaunchError
 from aiter_moe.formats import MX_BLOCK
 from aiter_moe.problem import Constraint, Problem
@@ -34,13 +34,6 @@ FINISH_THREADS = FINISH_ROWS * WAVE_LANES
 FINISH_SUFFIX = "_finish"
 # Address and mask registers beside those that `vgpr_estimate` counts; from compiled kernels.
 OTHER_VGPRS = 24
-
-ACTIVATIONS = (
-    ActivationType.Silu,
-    ActivationType.Gelu,
-    ActivationType.Swiglu,
-    ActivationType.Situv2,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,8 +317,8 @@ def _too_large(sizes: Mapping[str, int]) -> str | None:
 
 # (strips, waves, depth, waves_per_simd, non_temporal) by block_m. Few rows: narrow tiles for many
 # workgroups and a deep prefetch; many rows: one step ahead is long enough, and registers are short.
-Choice = tuple[int, int, int, int, bool]
-STAGE1: dict[Kind, dict[int, tuple[Choice, ...]]] = {
+Cut = tuple[int, int, int, int, bool]
+STAGE1: dict[Kind, dict[int, tuple[Cut, ...]]] = {
     Kind.A4W4: {
         16: ((2, 2, 2, 2, True), (2, 4, 2, 2, True)),
         32: ((2, 4, 2, 2, True),),
@@ -339,7 +332,7 @@ STAGE1: dict[Kind, dict[int, tuple[Choice, ...]]] = {
         128: ((2, 4, 1, 1, False),),
     },
 }
-STAGE2: dict[Kind, dict[int, tuple[Choice, ...]]] = {
+STAGE2: dict[Kind, dict[int, tuple[Cut, ...]]] = {
     kind: {
         16: ((1, 4, 2, 2, True), (2, 4, 2, 2, True)),
         32: ((2, 4, 2, 2, True),),
@@ -353,16 +346,16 @@ STAGE2: dict[Kind, dict[int, tuple[Choice, ...]]] = {
 def gfx950_instances() -> Iterator[Instance]:
     """Yield every gfx950 instance: kinds x block_m x tiles x activations, in fixed order."""
     for kind in Kind:
-        for block_m, choices in STAGE1[kind].items():
-            for choice in choices:
-                yield from _stage1(kind, block_m, choice)
-        for block_m, choices in STAGE2[kind].items():
-            for choice in choices:
-                yield Instance("gfx950", kind, 2, block_m, None, False, Gfx9Tile(2, *choice))
+        for block_m, cuts in STAGE1[kind].items():
+            for cut in cuts:
+                yield from _stage1(kind, block_m, cut)
+        for block_m, cuts in STAGE2[kind].items():
+            for cut in cuts:
+                yield Instance("gfx950", kind, 2, block_m, None, False, Gfx9Tile(2, *cut))
 
 
-def _stage1(kind: Kind, block_m: int, choice: Choice) -> Iterator[Instance]:
+def _stage1(kind: Kind, block_m: int, cut: Cut) -> Iterator[Instance]:
     for split_k in (False, True) if kind is Kind.A16W4 else (False,):
-        tile = Gfx9Tile(1, *choice, split_k=split_k)
+        tile = Gfx9Tile(1, *cut, split_k=split_k)
         for activation in ACTIVATIONS:
             yield Instance("gfx950", kind, 1, block_m, activation, split_k, tile)

@@ -16,6 +16,8 @@ from aiter_moe.enums import ActivationType, Kind
 from aiter_moe.problem import Constraint
 
 BLOCK_M = (16, 32, 64, 128)
+# What stage 1 can fuse, on every target.
+ACTIVATIONS = tuple(a for a in ActivationType if a is not ActivationType.No)
 
 
 class Tile(Protocol):
@@ -28,6 +30,10 @@ class Tile(Protocol):
     @property
     def template(self) -> str:
         """File name of the Jinja template that instantiates the kernel."""
+
+    @property
+    def block_k(self) -> int:
+        """Elements of the reduction whose multiples a split falls on."""
 
     @property
     def requires(self) -> frozenset[str]:

@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aiter_moe.codegen.cpu import RUNTIME_FEATURES, feature_flags
 from aiter_moe.codegen.device_compiler import DEVICE_FLAGS
 from aiter_moe.codegen.host_compiler import LINK_FLAGS, host_flags
 from aiter_moe.codegen.instance import Instance
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
 # Raised when the header or the variables of templates change.
 GENERATOR = "aiter_moe codegen 1"
 RUNTIME_NAME = "aiter_moe_cpu_runtime"
-
-# The support library comes in two builds: with these features of /proc/cpuinfo, and with none.
-RUNTIME_FEATURES = frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl"})
 
 
 @cache
@@ -90,15 +88,6 @@ def runtime_unit(features: frozenset[str] = frozenset()) -> BuildUnit:
     return BuildUnit(RUNTIME_NAME, "cpu", file_name, header + body, flags)
 
 
-def feature_flags(features: frozenset[str]) -> tuple[str, ...]:
-    """Return the compiler flags that allow instruction-set features, in a fixed order.
-
-    Features have the kernel's names of /proc/cpuinfo (``avx512_bf16``), flags the compilers'
-    (``-mavx512bf16``).
-    """
-    return tuple(f"-m{name.replace('_', '')}" for name in sorted(features))
-
-
 def variables(instance: Instance) -> dict[str, Any]:
     """Return what a template sees: fields of the instance, then parameters of its tile.
 
@@ -115,7 +104,6 @@ def variables(instance: Instance) -> dict[str, Any]:
         "stage": instance.stage,
         "block_m": instance.block_m,
         "activation": "No" if activation is None else activation.name,
-        "activation_id": -1 if activation is None else int(activation),
         "split_k": instance.split_k,
     }
     parameters = instance.tile.parameters()

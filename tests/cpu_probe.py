@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from aiter_moe.codegen.build import ensure
+from aiter_moe.codegen.cpu import RUNTIME_FEATURES
 from aiter_moe.codegen.unit import BuildUnit
-from aiter_moe.targets.cpu_features import RUNTIME_AVX512, read_cpuinfo
+from aiter_moe.targets.cpu_features import read_cpuinfo
 from aiter_moe.targets.cpu_runtime import Task
 
 SOURCE = """
@@ -108,4 +109,4 @@ def probe_task() -> Task:
 
 def has_avx512() -> bool:
     """Whether this CPU runs the vectorised build of the support library."""
-    return read_cpuinfo().features >= RUNTIME_AVX512
+    return read_cpuinfo().features >= RUNTIME_FEATURES

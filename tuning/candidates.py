@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Every legal (instance, block_m, ksplit) of both stages of a problem: what a sweep tries.
 
-Legality is the catalogue's constraints and `legal_ksplit`, the same data the dispatcher reads;
-nothing is added here but the order and the choice of instruction sets.
+Legality is the catalogue's constraints and `verdict.split_refusal`, the same that the dispatcher
+asks; nothing is added here but the order and the choice of instruction sets.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from aiter_moe.codegen.catalogue import candidates as instances_for
-from aiter_moe.codegen.constraints import legal_ksplit
+from aiter_moe.codegen.catalogue import instances_for
+from aiter_moe.codegen.constraints import KSPLITS
 from aiter_moe.codegen.instance import Instance
 from aiter_moe.enums import Kind
 from aiter_moe.problem import Problem
 from aiter_moe.targets.base import DeviceFacts
-from aiter_moe.verdict import KSPLITS
+from aiter_moe.verdict import split_refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +53,8 @@ class Candidate:
 def _splits(problem: Problem, instance: Instance) -> tuple[int, ...]:
     if instance.stage == 2:
         return (0,)
-    if not instance.split_k:
-        return (0,) if problem.kind is Kind.A4W4 else (1,)
-    return tuple(k for k in KSPLITS if k > 1 and legal_ksplit(problem, k) is None)
+    asked = (0,) if problem.kind is Kind.A4W4 else KSPLITS
+    return tuple(k for k in asked if split_refusal(problem, instance, k) is None)
 
 
 def _family(instance: Instance) -> tuple[object, ...]:

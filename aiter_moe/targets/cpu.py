@@ -14,6 +14,7 @@ from functools import cache
 import torch
 
 from aiter_moe import env
+from aiter_moe.codegen.cpu import RUNTIME_FEATURES
 from aiter_moe.codegen.instance import Instance
 from aiter_moe.enums import ScaleRounding
 from aiter_moe.errors import ArgumentError, DtypeError, LaunchError
@@ -22,12 +23,7 @@ from aiter_moe.layouts import S
 from aiter_moe.sizes import round_up
 from aiter_moe.targets.arguments import StageArgs
 from aiter_moe.targets.base import DeviceFacts, SortedTokens
-from aiter_moe.targets.cpu_features import (
-    RUNTIME_AVX512,
-    read_cpuinfo,
-    thread_count,
-    usable_features,
-)
+from aiter_moe.targets.cpu_features import read_cpuinfo, thread_count, usable_features
 from aiter_moe.targets.cpu_runtime import FLOAT_CODES, Kernel, Runtime, load_kernel, load_runtime
 from aiter_moe.targets.cpu_sort import RoutedPairs, SortExtras, routed_pairs, sort_pairs
 
@@ -96,7 +92,7 @@ class CpuLauncher:
         runtime = self._runtime
         if runtime is None:
             # No lock: loading twice gives the same library, and a fork could leave one held.
-            runtime = self._runtime = load_runtime(self._features >= RUNTIME_AVX512)
+            runtime = self._runtime = load_runtime(self._features >= RUNTIME_FEATURES)
         threads = thread_count()
         runtime.tune_for(threads)
         return runtime, threads

@@ -14,14 +14,11 @@ from pathlib import Path
 import torch
 
 from aiter_moe import env
-from aiter_moe.codegen.cpu import REQUIRES
+from aiter_moe.codegen.cpu import REQUIRES, RUNTIME_FEATURES
 from aiter_moe.errors import ConfigError
 
 CPUINFO = Path("/proc/cpuinfo")
 MAX_THREADS = 1024
-
-RUNTIME_AVX512 = frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl"})
-"""Features the vectorised build of the support library needs."""
 
 _VECTOR_PREFIXES = ("avx", "amx", "fma", "f16c", "gfni")
 _ISAS = ("avx512", "portable")
@@ -79,7 +76,7 @@ def usable_features(isa: str, info: CpuInfo) -> frozenset[str]:
         )
     if isa == "portable":
         return frozenset()
-    missing = (REQUIRES["avx512"] | RUNTIME_AVX512) - info.features
+    missing = (REQUIRES["avx512"] | RUNTIME_FEATURES) - info.features
     if missing:
         raise ConfigError(
             f"{env.CPU_ISA.name}=avx512, but this CPU ({info.product or 'unknown'}) lacks "

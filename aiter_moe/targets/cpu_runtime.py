@@ -17,10 +17,10 @@ from typing import Any, TypeAlias
 
 import torch
 
+from aiter_moe.codegen.cpu import RUNTIME_FEATURES
 from aiter_moe.codegen.instance import Instance
 from aiter_moe.errors import LaunchError
 from aiter_moe.targets.arguments import StageArgs
-from aiter_moe.targets.cpu_features import RUNTIME_AVX512
 
 FLOAT_CODES = {torch.bfloat16: 0, torch.float16: 1, torch.float32: 2}
 
@@ -176,7 +176,7 @@ def load_runtime(avx512: bool) -> Runtime:
     from aiter_moe.codegen.build import ensure
     from aiter_moe.codegen.render import runtime_unit
 
-    features = RUNTIME_AVX512 if avx512 else frozenset[str]()
+    features = RUNTIME_FEATURES if avx512 else frozenset[str]()
     return Runtime(ensure(runtime_unit(features)).path)
 
 

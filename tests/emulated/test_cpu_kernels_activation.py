@@ -12,7 +12,8 @@ from cpu_kernels import ACTIVATION_CONSTANTS
 from reference import activate
 
 from aiter_moe.codegen.build import ensure
-from aiter_moe.codegen.cpu import ACTIVATIONS, SHAPES, CpuTile
+from aiter_moe.codegen.cpu import SHAPES, CpuTile
+from aiter_moe.codegen.instance import ACTIVATIONS
 from aiter_moe.codegen.unit import BuildUnit
 from aiter_moe.enums import ActivationType
 from aiter_moe.targets.arguments import StageArgs

@@ -15,8 +15,8 @@ from cpu_kernels import (
 )
 
 from aiter_moe.codegen.catalogue import catalogue
-from aiter_moe.codegen.cpu import ACTIVATIONS, SHAPES
-from aiter_moe.codegen.instance import BLOCK_M
+from aiter_moe.codegen.cpu import SHAPES
+from aiter_moe.codegen.instance import ACTIVATIONS, BLOCK_M
 from aiter_moe.enums import Kind
 
 

@@ -12,12 +12,12 @@ from cpu_probe import Recorder, has_avx512, probe_task
 from aiter_moe import env
 from aiter_moe.codegen.build import ensure
 from aiter_moe.codegen.compiler import pip_clang
+from aiter_moe.codegen.cpu import RUNTIME_FEATURES
 from aiter_moe.codegen.render import runtime_unit
 from aiter_moe.enums import ScaleRounding
 from aiter_moe.formats.mxfp4 import quantise_1x32
 from aiter_moe.targets import cpu
 from aiter_moe.targets.cpu import CpuLauncher
-from aiter_moe.targets.cpu_features import RUNTIME_AVX512
 from aiter_moe.targets.cpu_runtime import Runtime
 
 
@@ -30,7 +30,7 @@ def runtime(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp
     probe_task()  # built by the usual compiler
     monkeypatch.delenv(env.HOST_CXX.name, raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
-    artifact = ensure(runtime_unit(RUNTIME_AVX512 if request.param == "avx512" else frozenset()))
+    artifact = ensure(runtime_unit(RUNTIME_FEATURES if request.param == "avx512" else frozenset()))
     assert "ziglang" in artifact.manifest["compiler"]
     return Runtime(artifact.path)
 

@@ -9,11 +9,11 @@ from golden import cases, floats, golden
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aiter_moe.codegen.cpu import RUNTIME_FEATURES
 from aiter_moe.enums import ScaleRounding
 from aiter_moe.errors import ArgumentError, DtypeError
 from aiter_moe.formats.mxfp4 import quantise_1x32
 from aiter_moe.targets.cpu import CpuLauncher
-from aiter_moe.targets.cpu_features import RUNTIME_AVX512
 
 DTYPES = [torch.bfloat16, torch.float16, torch.float32]
 HALVES = [torch.bfloat16, torch.float16]
@@ -23,7 +23,7 @@ HALVES = [torch.bfloat16, torch.float16]
 def launcher(request: pytest.FixtureRequest) -> CpuLauncher:
     if request.param == "avx512" and not has_avx512():
         pytest.skip("this CPU has no AVX-512")
-    return CpuLauncher(RUNTIME_AVX512 if request.param == "avx512" else frozenset())
+    return CpuLauncher(RUNTIME_FEATURES if request.param == "avx512" else frozenset())
 
 
 def assert_equal_to_torch(launcher: CpuLauncher, x: torch.Tensor, mode: ScaleRounding) -> None:

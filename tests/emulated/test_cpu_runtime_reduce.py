@@ -8,9 +8,9 @@ from cpu_probe import has_avx512
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aiter_moe.codegen.cpu import RUNTIME_FEATURES
 from aiter_moe.errors import ArgumentError, DtypeError
 from aiter_moe.targets.cpu import CpuLauncher
-from aiter_moe.targets.cpu_features import RUNTIME_AVX512
 
 DTYPES = [torch.bfloat16, torch.float16, torch.float32]
 
@@ -19,7 +19,7 @@ DTYPES = [torch.bfloat16, torch.float16, torch.float32]
 def launcher(request: pytest.FixtureRequest) -> CpuLauncher:
     if request.param == "avx512" and not has_avx512():
         pytest.skip("this CPU has no AVX-512")
-    return CpuLauncher(RUNTIME_AVX512 if request.param == "avx512" else frozenset())
+    return CpuLauncher(RUNTIME_FEATURES if request.param == "avx512" else frozenset())
 
 
 def summed(rows: torch.Tensor, topk: int, valid: torch.Tensor | None) -> torch.Tensor:

@@ -17,8 +17,7 @@ from gcn.wave import Behaviour, OutOfTensorError
 from gfx950_kernels import Run, gfx950, program, run
 
 from aiter_moe.codegen.device_compiler import device_compiler
-from aiter_moe.codegen.gfx9 import ACTIVATIONS
-from aiter_moe.codegen.instance import BLOCK_M
+from aiter_moe.codegen.instance import ACTIVATIONS, BLOCK_M
 from aiter_moe.enums import ActivationType, Kind
 from aiter_moe.errors import ToolchainError
 

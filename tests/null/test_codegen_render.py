@@ -9,17 +9,15 @@ from pathlib import Path
 import pytest
 
 from aiter_moe.codegen.catalogue import TARGETS, catalogue
+from aiter_moe.codegen.cpu import RUNTIME_FEATURES, feature_flags
 from aiter_moe.codegen.includes import csrc_root, headers_of
 from aiter_moe.codegen.instance import Instance
 from aiter_moe.codegen.render import (
-    RUNTIME_FEATURES,
-    feature_flags,
     render,
     runtime_unit,
 )
 from aiter_moe.enums import ActivationType, Kind
 from aiter_moe.errors import BuildError
-from aiter_moe.targets.cpu_features import RUNTIME_AVX512
 
 
 @dataclass(frozen=True)
@@ -57,14 +55,14 @@ def body(tmp_path: Path):
 
 def test_a_template_sees_the_instance_and_its_tile(body) -> None:
     text = (
-        "{{ target }} {{ kind }} {{ stage }} {{ block_m }} {{ activation }} {{ activation_id }} "
+        "{{ target }} {{ kind }} {{ stage }} {{ block_m }} {{ activation }} "
         "{{ split_k }} {{ name }} {{ columns }} {{ fast }}\n"
     )
     assert body(text, instance(columns=64, fast=False)) == (
-        "cpu a16w4 1 32 Swiglu 2 true aiter_moe_cpu_a16w4_s1_swiglu_m32_t_splitk 64 false\n"
+        "cpu a16w4 1 32 Swiglu true aiter_moe_cpu_a16w4_s1_swiglu_m32_t_splitk 64 false\n"
     )
     second = replace(instance(columns=1, fast=True), stage=2, activation=None, split_k=False)
-    assert body("{{ activation }} {{ activation_id }} {{ split_k }}", second) == "No -1 false"
+    assert body("{{ activation }} {{ split_k }}", second) == "No false"
 
 
 def test_the_header_names_generator_instance_and_command_and_no_path(tmp_path: Path) -> None:
@@ -129,7 +127,6 @@ def test_the_runtime_unit_depends_on_the_runtimes_files() -> None:
 
 
 def test_the_runtime_has_two_builds_whatever_else_a_cpu_can_do() -> None:
-    assert RUNTIME_FEATURES == RUNTIME_AVX512
     wide = runtime_unit(RUNTIME_FEATURES)
     assert wide.flags == ("-mavx512bw", "-mavx512dq", "-mavx512f", "-mavx512vl")
     assert runtime_unit(RUNTIME_FEATURES | {"avx2", "amx_tile"}) == wide

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from aiter_moe import dtypes
-from aiter_moe.codegen.catalogue import candidates, catalogue
-from aiter_moe.codegen.cpu import ACTIVATIONS, REQUIRES, SHAPES
-from aiter_moe.codegen.instance import BLOCK_M
+from aiter_moe.codegen.catalogue import catalogue, instances_for
+from aiter_moe.codegen.cpu import REQUIRES, SHAPES
+from aiter_moe.codegen.instance import ACTIVATIONS, BLOCK_M
 from aiter_moe.codegen.render import render
 from aiter_moe.enums import ActivationType, Kind
 from aiter_moe.problem import Problem
@@ -55,19 +55,19 @@ def test_features_and_flags_name_the_same_extensions():
 @pytest.mark.parametrize("kind", Kind, ids=str)
 def test_a_cpu_without_features_has_candidates_for_both_stages(kind):
     for stage in (1, 2):
-        found = candidates(problem(kind), "cpu", stage)
+        found = instances_for(problem(kind), "cpu", stage)
         assert {i.block_m for i in found} == set(BLOCK_M)
         assert {i.tile.isa for i in found} == {"portable"}
 
 
 def test_a4w4_problems_are_never_offered_split_k():
     features = REQUIRES["avx512"]
-    found = candidates(problem(Kind.A4W4), "cpu", 1, features)
+    found = instances_for(problem(Kind.A4W4), "cpu", 1, features)
     assert found
     assert not any(i.split_k for i in found)
-    assert any(i.split_k for i in candidates(problem(Kind.A16W4), "cpu", 1, features))
+    assert any(i.split_k for i in instances_for(problem(Kind.A16W4), "cpu", 1, features))
 
 
 def test_stage_2_of_a4w4_may_skip_the_requantisation():
-    found = candidates(problem(Kind.A4W4), "cpu", 2, REQUIRES["avx512"])
+    found = instances_for(problem(Kind.A4W4), "cpu", 2, REQUIRES["avx512"])
     assert {i.kind for i in found} == set(Kind)

@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from aiter_moe import dtypes
-from aiter_moe.codegen.catalogue import candidates, catalogue
+from aiter_moe.codegen.catalogue import catalogue, instances_for
 from aiter_moe.codegen.gfx9 import (
-    ACTIVATIONS,
     LDS_BYTES,
     Gfx9Tile,
     Launch,
@@ -19,7 +18,7 @@ from aiter_moe.codegen.gfx9 import (
     lds_bytes,
     vgpr_estimate,
 )
-from aiter_moe.codegen.instance import BLOCK_M, Instance
+from aiter_moe.codegen.instance import ACTIVATIONS, BLOCK_M, Instance
 from aiter_moe.codegen.render import render
 from aiter_moe.enums import ActivationType, Kind
 from aiter_moe.errors import LaunchError
@@ -64,7 +63,7 @@ def test_every_block_size_and_activation_has_both_stages(kind, block_m):
     for activation in ACTIVATIONS:
         wanted = problem(kind, activation=activation)
         for stage in (1, 2):
-            found = candidates(wanted, "gfx950", stage)
+            found = instances_for(wanted, "gfx950", stage)
             assert any(i.kind is kind and i.block_m == block_m for i in found), (activation, stage)
 
 
