@@ -39,7 +39,7 @@ class MOEMetadata:
     has_bias, stage2_has_bias : bool
         The stages are given biases.
     use_non_temporal_load : bool
-        Weights are streamed past the caches.
+        What aiter's rule says of streaming weights past the caches; here the tile decides.
     skip_inter_quant : bool
         a4w4 whose stage 2 reads the bf16 intermediate.
     plan : Plan

@@ -74,7 +74,9 @@ AITER_BYPASS_TUNE_CONFIG = Variable(
     "AITER_BYPASS_TUNE_CONFIG", "0", "aiter: 1 ignores tuned rows and uses the heuristics"
 )
 AITER_USE_NT = Variable(
-    "AITER_USE_NT", "-1", "aiter: 0 or 1 forces non-temporal weight loads off or on"
+    "AITER_USE_NT",
+    "-1",
+    "aiter: 0 or 1 decides use_non_temporal_load of the metadata; kernels here follow their tile",
 )
 SWIGLU_BF16_BOUND = Variable(
     "GPTOSS_SWIGLU_MXFP4_BF16_BOUND",

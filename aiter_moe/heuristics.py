@@ -101,7 +101,7 @@ def get_block_size_M(  # noqa: N802 - aiter's name
 
 
 def use_nt(token: int, topk: int, expert: int, forced: int | None = None) -> bool:
-    """Say whether weights are streamed past the caches: fewer than 64 rows per expert.
+    """Say whether aiter streams weights past the caches: fewer than 64 rows per expert.
 
     Parameters
     ----------

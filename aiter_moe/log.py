@@ -13,15 +13,15 @@ _announced: set[Hashable] = set()
 
 def warn_once(key: Hashable, message: str) -> None:
     """Log `message` as a warning the first time `key` is seen in this process."""
-    if key in _announced:
-        return
-    _announced.add(key)
-    logger.warning(message)
+    _say_once(logging.WARNING, key, message)
 
 
 def info_once(key: Hashable, message: str) -> None:
     """Log `message` at INFO the first time `key` is seen in this process."""
-    if key in _announced:
-        return
-    _announced.add(key)
-    logger.info(message)
+    _say_once(logging.INFO, key, message)
+
+
+def _say_once(level: int, key: Hashable, message: str) -> None:
+    if key not in _announced:
+        _announced.add(key)
+        logger.log(level, message)

@@ -17,6 +17,7 @@ import torch
 from aiter_moe import dtypes
 from aiter_moe.enums import ActivationType, GateMode, Kind, QuantType
 
+LARGE_TIER = 32768
 MAX_TIER = 131072
 
 
@@ -32,9 +33,13 @@ def token_tier(tokens: int) -> int:
     """
     if tokens <= 1:
         return 1
-    if tokens < 32768:
+    if tokens < LARGE_TIER:
         return 1 << (tokens - 1).bit_length()
-    return 32768 if tokens < MAX_TIER else MAX_TIER
+    return LARGE_TIER if tokens < MAX_TIER else MAX_TIER
+
+
+Q_DTYPE_A = {Kind.A16W4: dtypes.bf16, Kind.A4W4: dtypes.fp4x2}
+"""Activation type of the GEMMs (aiter's ``q_dtype_a``) that each kind stands for."""
 
 
 @dataclass(frozen=True, slots=True)

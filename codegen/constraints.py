@@ -16,7 +16,7 @@ import torch
 from aiter_moe import dtypes
 from aiter_moe.enums import ActivationType, GateMode, Kind, QuantType
 from aiter_moe.formats import MX_BLOCK
-from aiter_moe.problem import Problem
+from aiter_moe.problem import Q_DTYPE_A, Problem
 
 if TYPE_CHECKING:
     from aiter_moe.codegen.instance import Instance
@@ -52,7 +52,7 @@ def _kind(problem: Problem, instance: Instance) -> str | None:
 
 
 def _activation_dtype(problem: Problem, instance: Instance) -> str | None:
-    if problem.q_dtype_a not in (dtypes.fp4x2, torch.bfloat16):
+    if problem.q_dtype_a not in Q_DTYPE_A.values():
         return f"activations of type {problem.q_dtype_a}: only fp4x2 and bfloat16 have kernels"
     return None
 

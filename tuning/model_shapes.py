@@ -10,19 +10,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from aiter_moe.enums import ActivationType, Kind
+from aiter_moe import dtypes
+from aiter_moe.configs.schema import PROBLEM_COLUMNS, format_dtype
+from aiter_moe.enums import ActivationType, Kind, QuantType
 from aiter_moe.errors import ConfigError
+from aiter_moe.problem import Q_DTYPE_A
 
 FOLDER = Path(__file__).parent / "shapes"
 
-COLUMNS = (
-    "token", "model_dim", "inter_dim", "expert", "topk", "act_type", "dtype", "q_dtype_a",
-    "q_dtype_w", "q_type", "use_g1u1", "doweight_stage1",
-)  # fmt: skip
-
 TIERS = tuple(1 << i for i in range(15))
-KINDS = (Kind.A16W4, Kind.A4W4)
-_Q_DTYPE_A = {Kind.A16W4: "torch.bfloat16", Kind.A4W4: "torch.float4_e2m1fn_x2"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,23 +72,23 @@ def rows(model: ModelShape) -> list[dict[str, str]]:
         "expert": str(model.experts),
         "topk": str(model.topk),
         "act_type": str(model.activation),
-        "dtype": "torch.bfloat16",
-        "q_dtype_w": "torch.float4_e2m1fn_x2",
-        "q_type": "QuantType.per_1x32",
+        "dtype": format_dtype(dtypes.bf16),
+        "q_dtype_w": format_dtype(dtypes.fp4x2),
+        "q_type": str(QuantType.per_1x32),
         "use_g1u1": "1",
         "doweight_stage1": "0",
     }
     found = [
-        {"token": str(token), "q_dtype_a": _Q_DTYPE_A[kind], **fixed}
-        for kind in KINDS
+        {"token": str(token), "q_dtype_a": format_dtype(Q_DTYPE_A[kind]), **fixed}
+        for kind in Kind
         for token in model.tokens
     ]
-    return [{column: row[column] for column in COLUMNS} for row in found]
+    return [{column: row[column] for column in PROBLEM_COLUMNS} for row in found]
 
 
 def csv_text(model: ModelShape) -> str:
     """Return the text of a model's untuned file."""
-    lines = [",".join(COLUMNS), *(",".join(row.values()) for row in rows(model))]
+    lines = [",".join(PROBLEM_COLUMNS), *(",".join(row.values()) for row in rows(model))]
     return "\n".join(lines) + "\n"
 
 

@@ -18,9 +18,7 @@ from aiter_moe.configs.reader import read_tuned
 from aiter_moe.configs.table import ConfigTable, Duplicate, Key, Row
 from aiter_moe.errors import ConfigError
 from aiter_moe.log import warn_once
-from aiter_moe.problem import MAX_TIER
-
-LARGE_TIER = 32768
+from aiter_moe.problem import LARGE_TIER, MAX_TIER
 
 
 @dataclass(frozen=True, slots=True)

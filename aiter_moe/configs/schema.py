@@ -8,12 +8,16 @@ Files are `configs.reader` and `configs.writer`; nothing here evaluates a cell.
 from __future__ import annotations
 
 import math
+from enum import Enum
 from functools import cache
+from typing import TypeVar
 
 import torch
 
 from aiter_moe import dtypes
 from aiter_moe.enums import ActivationType, QuantType
+
+E = TypeVar("E", bound=Enum)
 
 DEVICE_COLUMNS = ("gfx", "cu_num")
 PROBLEM_COLUMNS = (
@@ -26,7 +30,6 @@ CHOICE_COLUMNS = (
 )  # fmt: skip
 PROVENANCE_COLUMNS = ("source", "template_hash", "compiler", "repeats")
 
-UNTUNED_COLUMNS = PROBLEM_COLUMNS
 TUNED_COLUMNS = (*DEVICE_COLUMNS, *PROBLEM_COLUMNS, *CHOICE_COLUMNS, *PROVENANCE_COLUMNS)
 
 REQUIRED_UNTUNED = PROBLEM_COLUMNS
@@ -128,17 +131,17 @@ def format_dtype(dtype: torch.dtype) -> str:
 
 def parse_activation(text: str) -> ActivationType:
     """Return the member of a cell such as ``ActivationType.Silu``."""
-    try:
-        return ActivationType[text.removeprefix("ActivationType.")]
-    except KeyError:
-        known = ", ".join(str(a) for a in ActivationType)
-        raise ValueError(f"{text!r} is none of {known}") from None
+    return _parse_member(text, ActivationType)
 
 
 def parse_quant_type(text: str) -> QuantType:
     """Return the member of a cell such as ``QuantType.per_1x32``."""
+    return _parse_member(text, QuantType)
+
+
+def _parse_member(text: str, enum: type[E]) -> E:
+    """Return the member of a cell, with or without the name of its enum."""
     try:
-        return QuantType[text.removeprefix("QuantType.")]
+        return enum[text.removeprefix(f"{enum.__name__}.")]
     except KeyError:
-        known = ", ".join(str(q) for q in QuantType)
-        raise ValueError(f"{text!r} is none of {known}") from None
+        raise ValueError(f"{text!r} is none of {', '.join(map(str, enum))}") from None

@@ -199,11 +199,10 @@ class ConfigTable:
 
     def tiers(self, key: Key) -> tuple[int, ...]:
         """Return the token tiers that have a row for this key's shape, types and device."""
-        other = (row for row in self.same_shape(key))
         return tuple(
             sorted(
                 row.key.token
-                for row in other
+                for row in self.same_shape(key)
                 if replace(row.key, token=key.token, gfx=row.key.gfx or key.gfx) == key
             )
         )
