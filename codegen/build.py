@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from aiter_moe import env
 from aiter_moe.codegen.cache import LOG, ArtifactCache, default_cache, write_manifest
 from aiter_moe.codegen.compiler import Compiler, NoCompilerError
 from aiter_moe.codegen.includes import csrc_root, headers_of
@@ -24,11 +25,11 @@ from aiter_moe.codegen.key import KeyInputs, artifact_key, source_key
 from aiter_moe.codegen.process import BuildEndedError, CommandFailedError, Processes
 from aiter_moe.codegen.toolchain import compiler_for
 from aiter_moe.codegen.unit import Artifact, BuildReport, BuildUnit
-from aiter_moe.errors import BuildError, LaunchError
+from aiter_moe.errors import BuildError, CacheError, LaunchError
 from aiter_moe.log import info_once
 
 SHOWN_LINES = 12
-_ERROR = re.compile(r"\b(error|undefined)\b", re.IGNORECASE)
+_ERROR = re.compile(r"\b(error|undefined|failed|no space)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ def ensure(
     BuildError
         If the compiler rejects the source.
     CacheError
-        If AITER_MOE_CACHE_DIR names a folder that cannot be written.
+        If AITER_MOE_CACHE_DIR names a folder that cannot be written, or the disk is full.
     LaunchError
         If the artifact found is for another architecture.
     """
@@ -77,10 +78,20 @@ def ensure(
 def is_cached(
     unit: BuildUnit, cache: ArtifactCache | None = None, csrc: Path | None = None
 ) -> tuple[str, bool]:
-    """Return a unit's key and whether its artifact is in the cache; compiles nothing."""
-    job = _job(unit, compiler_for(unit.target), csrc or csrc_root())
-    found = (cache or default_cache()).find(unit.target, job.key, unit.artifact_name)
-    return job.key, found is not None
+    """Return a unit's key and whether its artifact is in the cache; compiles nothing.
+
+    Raises
+    ------
+    ToolchainError
+        If there is neither a compiler for the target nor a prebuilt artifact.
+    """
+    cache, csrc = cache or default_cache(), csrc or csrc_root()
+    try:
+        compiler = compiler_for(unit.target)
+    except NoCompilerError:
+        return _prebuilt(unit, cache, csrc).key, True
+    job = _job(unit, compiler, csrc)
+    return job.key, cache.find(unit.target, job.key, unit.artifact_name) is not None
 
 
 def build_many(
@@ -174,9 +185,14 @@ def _build(job: _Job, cache: ArtifactCache, processes: Processes) -> tuple[Artif
         found = cache.find(unit.target, job.key, unit.artifact_name)
         if found is not None:
             return _right_target(found, unit), True
-        seconds = _compile(job, folder, cache, processes)
-        facts = _facts(job, folder, seconds)
-        write_manifest(folder, unit.artifact_name, facts)
+        try:
+            seconds = _compile(job, folder, cache, processes)
+            write_manifest(folder, unit.artifact_name, _facts(job, folder, seconds))
+        except OSError as error:
+            raise CacheError(
+                f"cannot build {unit.name} in {folder.parent}: {error.strerror or error}; check "
+                f"the space left there, or set {env.CACHE_DIR.name} to a folder elsewhere"
+            ) from error
         return cache.publish(folder, unit.target, job.key, unit.artifact_name), False
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from aiter_moe.cli import INTERRUPTED
 from aiter_moe.enums import Kind
 from aiter_moe.errors import ArgumentError
 
@@ -29,7 +30,6 @@ GPU_COLUMNS = (
     ("vgpr", "vgprs"), ("agpr", "agprs"), ("sgpr", "sgprs"), ("lds", "lds_bytes"),
     ("scratch", "scratch_bytes"), ("spills", "spills"), ("waves/simd", "waves_per_simd"),
 )  # fmt: skip
-INTERRUPTED = 130
 
 
 def build(  # noqa: PLR0913, PLR0917  # every parameter is an option

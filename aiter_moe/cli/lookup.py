@@ -5,8 +5,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import torch
 import typer
 
+from aiter_moe import dtypes
 from aiter_moe.enums import ActivationType, GateMode, Kind
 from aiter_moe.errors import ArgumentError
 from aiter_moe.explain import explain
@@ -16,6 +18,7 @@ from aiter_moe.targets.registry import running_target
 from aiter_moe.verdict import Overrides
 
 _ACTIVATIONS = {a.name.lower(): a for a in ActivationType if a is not ActivationType.No}
+_HIDDEN_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def _activation(text: str) -> ActivationType:
@@ -27,48 +30,48 @@ def _activation(text: str) -> ActivationType:
 
 def lookup(  # noqa: PLR0913 - one parameter per option
     *,
-    token: Annotated[int, typer.Option(help="rows of the hidden states", min=1)],
-    model_dim: Annotated[int, typer.Option(help="hidden size", min=1)],
-    inter_dim: Annotated[int, typer.Option(help="intermediate size of this rank", min=1)],
-    expert: Annotated[int, typer.Option(help="experts of this rank", min=1)],
-    topk: Annotated[int, typer.Option(help="routed experts per token", min=1)],
-    act: Annotated[str, typer.Option(help=", ".join(_ACTIVATIONS))] = "silu",
-    kind: Annotated[str, typer.Option(help="a16w4 or a4w4; default: aiter's rule")] = "",
-    dtype: Annotated[str, typer.Option(help="hidden states: bfloat16 or float16")] = "bfloat16",
-    bias: Annotated[bool, typer.Option("--bias", help="both stages add a bias")] = False,
+    token: Annotated[int, typer.Option(help="Rows of the hidden states.", min=1)],
+    model_dim: Annotated[int, typer.Option(help="Hidden size.", min=1)],
+    inter_dim: Annotated[int, typer.Option(help="Intermediate size of this rank.", min=1)],
+    expert: Annotated[int, typer.Option(help="Experts of this rank.", min=1)],
+    topk: Annotated[int, typer.Option(help="Routed experts per token.", min=1)],
+    act: Annotated[str, typer.Option(help=f"One of {', '.join(_ACTIVATIONS)}.")] = "silu",
+    kind: Annotated[
+        Kind | None, typer.Option(help="Kind of kernel (default: by aiter's rule).")
+    ] = None,
+    dtype: Annotated[str, typer.Option(help="Hidden states: bfloat16 or float16.")] = "bfloat16",
+    bias: Annotated[bool, typer.Option("--bias", help="Both stages add a bias.")] = False,
     interleave: Annotated[
-        bool, typer.Option("--interleave", help="w1 rows: 16 gate, 16 up, ...")
+        bool, typer.Option("--interleave", help="Rows of w1: 16 gate, 16 up, ...")
     ] = False,
     doweight_stage1: Annotated[
-        bool, typer.Option("--doweight-stage1", help="routing weights multiply in stage 1")
+        bool, typer.Option("--doweight-stage1", help="Routing weights multiply in stage 1.")
     ] = False,
-    target: Annotated[str, typer.Option(help="cpu or gfx950; default: the running one")] = "",
-    config: Annotated[str, typer.Option(help="tuned CSV files, searched first")] = "",
-    block_m: Annotated[int, typer.Option(help="force the sort block", min=0)] = 0,
-    ksplit: Annotated[int, typer.Option(help="force the split (a16w4); -1: none")] = 0,
+    target: Annotated[str, typer.Option(help="cpu or gfx950 (default: the running one).")] = "",
+    config: Annotated[str, typer.Option(help="Tuned CSV files, searched first.")] = "",
+    block_m: Annotated[int, typer.Option(help="Force the sort block.", min=0)] = 0,
+    ksplit: Annotated[int, typer.Option(help="Force the split (a16w4); -1: none.")] = 0,
     details: Annotated[
-        bool, typer.Option("--explain", help="list every row and kernel and what spoke against it")
+        bool,
+        typer.Option("--explain", help="List every row and kernel, and what spoke against it."),
     ] = False,
 ) -> None:
     """Print the kernels, block_m and ksplit a problem gets, and their source.
 
     Exits with status 1 where no kernel runs the problem.
     """
-    from aiter_moe.configs.schema import parse_dtype
-
     device = running_target(target or None).facts
     mode = GateMode.INTERLEAVE if interleave else GateMode.SEPARATED
     activation = _activation(act)
-    try:
-        hidden = parse_dtype(dtype)
-        q_dtype_a = parse_dtype(
-            {Kind.A4W4: "float4_e2m1fn_x2", Kind.A16W4: "bfloat16"}[Kind(kind)]
-        ) if kind else activation_dtype(activation, mode, token, device.gfx)  # fmt: skip
-    except ValueError as error:
-        raise ArgumentError(f"--kind {kind} --dtype {dtype}: {error}") from None
+    if dtype not in _HIDDEN_DTYPES:
+        raise ArgumentError(f"--dtype {dtype}: give one of {', '.join(_HIDDEN_DTYPES)}")
+    if kind is None:
+        q_dtype_a = activation_dtype(activation, mode, token, device.gfx)
+    else:
+        q_dtype_a = dtypes.fp4x2 if kind is Kind.A4W4 else torch.bfloat16
     problem = Problem(
         token=token_tier(token), model_dim=model_dim, inter_dim=inter_dim, experts=expert,
-        topk=topk, activation=activation, q_dtype_a=q_dtype_a, dtype=hidden,
+        topk=topk, activation=activation, q_dtype_a=q_dtype_a, dtype=_HIDDEN_DTYPES[dtype],
         doweight_stage1=doweight_stage1, has_bias=bias, gate_mode=mode,
     )  # fmt: skip
     overrides = Overrides(block_m=block_m or None, ksplit=ksplit or None, origin="--ksplit")

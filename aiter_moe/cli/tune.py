@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from aiter_moe import env
+from aiter_moe.cli import INTERRUPTED
 from aiter_moe.errors import ArgumentError, UnsupportedProblemError
 
 if TYPE_CHECKING:
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from aiter_moe.tuning.measurer import Measurer
     from aiter_moe.tuning.report import Table
     from aiter_moe.tuning.tune import Job, Summary, Watcher
-
-INTERRUPTED = 130
 
 
 class _Lines:
@@ -202,7 +201,8 @@ def tune(  # noqa: PLR0913, PLR0917 - each is an option of the command line
     ] = None,
     repeats: Annotated[int, typer.Option(min=3, help="Timed samples per candidate.")] = 9,
     budget: Annotated[
-        float, typer.Option(help="Seconds of timing per problem before repeats are cut short.")
+        float,
+        typer.Option(min=0.0, help="Seconds of timing per problem before repeats are cut short."),
     ] = 20.0,
     threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: as fused_moe uses.")] = 0,
     again: Annotated[
@@ -216,11 +216,13 @@ def tune(  # noqa: PLR0913, PLR0917 - each is an option of the command line
     """Compile, check and time every legal kernel of a list of problems; write the best to a CSV."""
     from rich.console import Console
 
+    from aiter_moe.configs.writer import require_writable
     from aiter_moe.tuning.protocol import Protocol
     from aiter_moe.tuning.tune import Job, problems_of
 
     facts = _facts(target, threads)
     problems = problems_of(_shape_file(untuned, shapes))
+    require_writable(output)
     plan = Protocol(rounds=repeats, budget_s=budget)
     job = Job(problems, output, facts, again, all_isa, seed, plan)
     console = Console()

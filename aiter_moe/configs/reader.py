@@ -80,8 +80,12 @@ def read_sheet(path: Path, required: Sequence[str]) -> Sheet:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file)
             lines = [(reader.line_num, line) for line in reader if any(c.strip() for c in line)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(f"{path}: cannot be read as CSV: {error}; give another file") from None
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: cannot be read: {error.strerror or error}; correct the path"
+        ) from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError(f"{path}: is no CSV in UTF-8 ({error}); give another file") from None
     if not lines:
         raise ConfigError(
             f"{path}: the file is empty; its first line must name the columns {','.join(required)}"

@@ -89,9 +89,36 @@ def write_rows(path: str | Path, rows: Iterable[Row]) -> None:
             header, merged = _merge(_existing(path), new)
             _replace(path, _text(header, merged))
     except OSError as error:
-        raise ConfigError(
-            f"{path}: cannot be written: {error.strerror or error}; choose another output file"
-        ) from error
+        raise _unwritable(path, error) from error
+
+
+def require_writable(path: str | Path) -> None:
+    """Check that `write_rows` can write `path`, before hours of work; make its folder.
+
+    Raises
+    ------
+    ConfigError
+        If the file is no tuned CSV, or its folder cannot be made or written.
+    """
+    path = Path(path).resolve()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _existing(path)
+        temporary = _temporary(path)
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+        temporary.unlink()
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> ConfigError:
+    return ConfigError(
+        f"{path}: cannot be written: {error.strerror or error}; choose another output file"
+    )
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
 
 
 def _existing(path: Path) -> Sheet:
@@ -130,7 +157,7 @@ def _text(header: list[str], rows: Iterable[Mapping[str, str]]) -> str:
 
 def _replace(path: Path, text: str) -> None:
     """Put `text` in place of `path` by one rename, durably."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    temporary = _temporary(path)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
     mode = path.stat().st_mode & 0o777 if path.exists() else 0o666
     try:

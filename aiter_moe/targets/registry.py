@@ -79,5 +79,5 @@ def running_target(name: str | None = None) -> Target:
         facts = DeviceFacts(name, env.CU_NUM.integer() or GFX9_CUS[name])
         return Target(name, facts, _no_launcher(name), "cuda")
     raise ConfigError(
-        f"no target {name!r}; set AITER_MOE_TARGET to one of cpu, {', '.join(GFX9_CUS)}"
+        f"no target {name!r}; name (or set AITER_MOE_TARGET to) one of cpu, {', '.join(GFX9_CUS)}"
     )

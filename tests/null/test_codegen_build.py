@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import multiprocessing
 import os
@@ -17,7 +18,7 @@ from codegen_fakes import FakeCompiler, fake_compiler, leftovers, unit
 
 from aiter_moe import log
 from aiter_moe.codegen import device_compiler, host_compiler
-from aiter_moe.codegen.build import build_many, ensure
+from aiter_moe.codegen.build import build_many, ensure, is_cached
 from aiter_moe.codegen.cache import ArtifactCache
 from aiter_moe.codegen.unit import BuildUnit
 from aiter_moe.errors import BuildError, CacheError, ToolchainError
@@ -97,6 +98,18 @@ def test_a_cache_nobody_can_write_is_one_error_for_all_units(
     with pytest.raises(CacheError, match="AITER_MOE_CACHE_DIR"):
         list(build_many([unit(name="a"), unit(name="b")], 2, cache))
     assert fake.calls == []
+
+
+def test_a_full_disk_is_one_error_that_says_so_and_leaves_nothing(
+    cache: ArtifactCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("aiter_moe.codegen.build.write_manifest", full)
+    with pytest.raises(CacheError, match=r"k in .*No space left on device.*AITER_MOE_CACHE_DIR"):
+        ensure(unit(), cache)
+    assert [path for path in cache.root.rglob("*") if path.is_file()] == []
 
 
 def test_a_header_that_cannot_be_followed_is_that_units_failure(cache: ArtifactCache) -> None:
@@ -199,6 +212,7 @@ def test_without_a_compiler_prebuilt_kernels_of_the_same_source_serve(
     assert ensure(unit(), reader) == made
     (report,) = build_many([unit()], 1, reader)
     assert report.cached
+    assert is_cached(unit(), reader) == (made.key, True)
     with pytest.raises(ToolchainError):
         ensure(unit("int other;\n"), reader)
     with pytest.raises(ToolchainError):

@@ -19,7 +19,7 @@ from planning import PUBLIC_DATA, problem, row
 
 from aiter_moe.configs.reader import read_tuned
 from aiter_moe.configs.schema import TUNED_COLUMNS
-from aiter_moe.configs.writer import write_rows
+from aiter_moe.configs.writer import require_writable, write_rows
 from aiter_moe.errors import ConfigError
 
 
@@ -163,6 +163,17 @@ def test_a_reader_never_sees_half_a_file(tmp_path):
     assert set(seen) == {len(tokens)}
 
 
+def test_an_output_is_refused_before_the_work_and_nothing_is_left(tmp_path):
+    (tmp_path / "in_the_way").write_text("")
+    other = tmp_path / "other.csv"
+    other.write_text("a,b\n1,2\n")
+    for path in (tmp_path / "in_the_way" / "tuned.csv", tmp_path, other):
+        with pytest.raises(ConfigError, match=path.name):
+            require_writable(path)
+    require_writable(tmp_path / "new" / "tuned.csv")
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["in_the_way", "new", "other.csv"]
+
+
 def test_concurrent_writers_lose_no_row(tmp_path):
     path = tmp_path / "tuned.csv"
 
@@ -182,7 +193,7 @@ def test_concurrent_writers_lose_no_row(tmp_path):
 ENDLESS_WRITER = """
 import sys
 from planning import problem, row
-from aiter_moe.configs.writer import write_rows
+from aiter_moe.configs.writer import require_writable, write_rows
 while True:
     write_rows(sys.argv[1], [row(problem(token=1 << i)) for i in range(15)])
 """

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: MIT
+"""The console command as a whole: help, version, exit statuses, and messages without tracebacks."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+import pytest
+
+import aiter_moe
+from aiter_moe.cli import main
+
+NO_FOLDER = "/proc/aiter_moe/tuned.csv"
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Run the command; return its exit status, and what it printed to stdout and stderr."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["aiter-moe", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return ended.value.code, *capsys.readouterr()
+
+    yield run
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_the_version_is_printed(command):
+    assert command("--version") == (0, f"aiter_moe {aiter_moe.__version__}\n", "")
+
+
+@pytest.mark.parametrize("name", ["tune", "build", "lookup", "config"])
+def test_every_command_has_a_help_text_within_80_columns(command, name, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    status, text, _ = command(name, "--help")
+    assert status == 0
+    assert f"aiter-moe {name}" in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["tune"], ["-i", "--shapes"]),
+        (["tune", "-i", "missing.csv"], ["missing.csv: cannot be read: No such file"]),
+        (["tune", "-i", "."], ["Is a directory"]),
+        (["tune", "--shapes", "nope"], ["no packaged shape file 'nope'", "gptoss-20b"]),
+        (["tune", "--shapes", "gptoss-20b", "-o", "."], ["Is a directory"]),
+        (["tune", "--shapes", "gptoss-20b", "-o", NO_FOLDER], [NO_FOLDER, "cannot be written"]),
+        (["tune", "--shapes", "gptoss-20b", "--target", "tpu"], ["no target 'tpu'", "cpu"]),
+        (["build", "--target", "gfx942"], ["gfx942", "cpu, gfx950"]),
+        (["build", "--name", "nope"], ["nope", "--plan"]),
+    ],
+)
+def test_what_cannot_be_done_is_one_message_before_any_work(
+    command, arguments, words, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    status, out, err = command(*arguments)
+    assert (status, out) == (1, "")
+    assert err.startswith("aiter-moe: ") and err.count("\n") == 1
+    assert all(word in err for word in words), err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nope"],
+        ["tune", "--nope"],
+        ["tune", "--budget", "-1"],
+        ["lookup"],
+        ["build", "--stage", "3"],
+    ],
+)
+def test_wrong_usage_ends_with_status_2(command, arguments):
+    status, out, err = command(*arguments)
+    assert (status, out) == (2, "")
+    assert "Usage: aiter-moe" in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_signals_that_end_a_command_let_it_clean_up(command, number, monkeypatch):
+    cleaned = []
+
+    def interrupted() -> None:
+        try:
+            os.kill(os.getpid(), number)
+            signal.pause()
+        finally:
+            cleaned.append(number)
+
+    monkeypatch.setattr("aiter_moe.cli._run", interrupted)
+    assert command()[0] == 130
+    assert cleaned == [number]
+
+
+def test_a_signal_that_was_to_be_ignored_stays_ignored(command):
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    command("--version")
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
