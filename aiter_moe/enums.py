@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """aiter's enums under their own names and integer values.
 
-The values are part of the border (CSV cells, custom-op arguments): spec of aiter's
+The values are part of the border (CSV cells, custom-op arguments), as in aiter's
 ``aiter_enum.h``. Not here: dtypes (`aiter_moe.dtypes`).
 """
 

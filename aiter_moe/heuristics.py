@@ -86,8 +86,8 @@ def get_block_size_M(  # noqa: N802 - aiter's name
     Returns
     -------
     int
-        Rows of a block. The dispatcher takes its block from spec 6.2's table instead; this is
-        kept for callers that know aiter's function.
+        Rows of a block. The dispatcher takes its block from the token tier instead, as aiter
+        does for MXFP4; this is for callers that know aiter's function.
     """
     units = _compute_units(cu_num)
     tiles_n = ceil_div(inter_dim, _TILE_N)

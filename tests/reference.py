@@ -13,7 +13,7 @@ from aiter_moe.formats import dequantise, quantise_1x32
 
 
 def activate(gate: torch.Tensor, up: torch.Tensor, activation: ActivationType, **constants: float):
-    """act(gate, up) in float64 (formats spec 5.2)."""
+    """act(gate, up) in float64."""
     limit = constants.get("limit", 0.0)
     if activation is ActivationType.Swiglu:
         limit = limit or 7.0

@@ -41,7 +41,7 @@ class DeviceFacts:
 
 @dataclass(frozen=True, slots=True)
 class SortedTokens:
-    """Result of the MoE sort (aiter ``moe_sorting``; formats of spec section 4).
+    """Result of the MoE sort (aiter ``moe_sorting``).
 
     Attributes
     ----------

@@ -191,7 +191,7 @@ class CpuLauncher:
     def sort_scales(
         self, scales: torch.Tensor, sorted_ids: torch.Tensor, used: int, tokens: int
     ) -> torch.Tensor:
-        """Gather e8m0 rows into sorted order and 32x8 tiles (spec of aiter's scale sort).
+        """Gather e8m0 rows into sorted order and 32x8 tiles (aiter ``moe_mxfp4_sort``).
 
         Parameters
         ----------

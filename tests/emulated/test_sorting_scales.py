@@ -14,7 +14,7 @@ from aiter_moe.sorting import moe_mxfp4_sort, moe_sorting, mxfp4_moe_sort_fwd
 
 
 def place(row: int, column: int, columns: int) -> int:
-    """Offset of a scale in the 32x8 tile layout, written out from the spec."""
+    """Offset of a scale in the 32x8 tile layout, written out from its definition."""
     tile = row // 32 * 32 * columns + column // 8 * 256
     return tile + column % 4 * 64 + row % 16 * 4 + column % 8 // 4 * 2 + row % 32 // 16
 

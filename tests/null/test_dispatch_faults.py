@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Faults of aiter's dispatch that must not come back: spec 6.4, 6.5 step 7 and 6.6."""
+"""Faults of aiter's dispatch that must not come back."""
 
 from __future__ import annotations
 
