@@ -27,6 +27,7 @@ from typing import Any
 from aiter_moe import env
 from aiter_moe.codegen.lock import key_lock
 from aiter_moe.codegen.unit import Artifact
+from aiter_moe.durable import flush_file, flush_folder
 from aiter_moe.errors import CacheError
 from aiter_moe.log import warn_once
 
@@ -130,7 +131,7 @@ class ArtifactCache:
         """
         entry = entry_path(self.write_root, target, key)
         try:
-            _sync(folder)
+            _flush(folder)
             entry.parent.mkdir(parents=True, exist_ok=True)
             for delay in WINNER_DELAYS:
                 time.sleep(delay)
@@ -276,7 +277,7 @@ def _rename_or_winner(folder: Path, entry: Path, key: str, artifact_name: str) -
         if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
             raise
     else:
-        _sync_folder(entry.parent)
+        flush_folder(entry.parent)
         return _expect(entry, key, artifact_name)
     try:
         return read_entry(entry, key, artifact_name)
@@ -334,17 +335,8 @@ def _private_in(building: Path) -> Path:
     return folder
 
 
-def _sync(folder: Path) -> None:
+def _flush(folder: Path) -> None:
     """Flush the files of a folder, then the folder, to the disk."""
     for path in folder.iterdir():
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-    _sync_folder(folder)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        flush_file(path)
+    flush_folder(folder)

@@ -8,16 +8,16 @@ from typing import Annotated
 import torch
 import typer
 
-from aiter_moe import dtypes
+from aiter_moe.codegen.instance import ACTIVATIONS
 from aiter_moe.enums import ActivationType, GateMode, Kind
 from aiter_moe.errors import ArgumentError
 from aiter_moe.explain import explain
 from aiter_moe.heuristics import activation_dtype
-from aiter_moe.problem import Problem, token_tier
+from aiter_moe.problem import Q_DTYPE_A, Problem, token_tier
 from aiter_moe.targets.registry import running_target
 from aiter_moe.verdict import Overrides
 
-_ACTIVATIONS = {a.name.lower(): a for a in ActivationType if a is not ActivationType.No}
+_ACTIVATIONS = {a.name.lower(): a for a in ACTIVATIONS}
 _HIDDEN_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -68,7 +68,7 @@ def lookup(  # noqa: PLR0913 - one parameter per option
     if kind is None:
         q_dtype_a = activation_dtype(activation, mode, token, device.gfx)
     else:
-        q_dtype_a = dtypes.fp4x2 if kind is Kind.A4W4 else torch.bfloat16
+        q_dtype_a = Q_DTYPE_A[kind]
     problem = Problem(
         token=token_tier(token), model_dim=model_dim, inter_dim=inter_dim, experts=expert,
         topk=topk, activation=activation, q_dtype_a=q_dtype_a, dtype=_HIDDEN_DTYPES[dtype],

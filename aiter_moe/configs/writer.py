@@ -10,14 +10,14 @@ import csv
 import errno
 import io
 import os
-import secrets
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from aiter_moe.configs import schema
 from aiter_moe.configs.reader import Record, Sheet, key_of, read_sheet
 from aiter_moe.configs.table import Key, Row
+from aiter_moe.durable import draft_of, replacing
 from aiter_moe.errors import ConfigError
 from aiter_moe.log import warn_once
 
@@ -104,9 +104,9 @@ def require_writable(path: str | Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _existing(path)
-        temporary = _temporary(path)
-        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
-        temporary.unlink()
+        draft = draft_of(path)
+        os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+        draft.unlink()
     except OSError as error:
         raise _unwritable(path, error) from error
 
@@ -115,10 +115,6 @@ def _unwritable(path: Path, error: OSError) -> ConfigError:
     return ConfigError(
         f"{path}: cannot be written: {error.strerror or error}; choose another output file"
     )
-
-
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
 
 
 def _existing(path: Path) -> Sheet:
@@ -156,29 +152,14 @@ def _text(header: list[str], rows: Iterable[Mapping[str, str]]) -> str:
 
 
 def _replace(path: Path, text: str) -> None:
-    """Put `text` in place of `path` by one rename, durably."""
-    temporary = _temporary(path)
+    """Put `text` in place of `path`, which keeps its permissions."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
     mode = path.stat().st_mode & 0o777 if path.exists() else 0o666
-    try:
-        with os.fdopen(os.open(temporary, flags, mode), "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with (
+        replacing(path) as draft,
+        os.fdopen(os.open(draft, flags, mode), "w", encoding="utf-8", newline="") as file,
+    ):
+        file.write(text)
 
 
 @contextmanager

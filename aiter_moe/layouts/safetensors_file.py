@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from aiter_moe.durable import replacing
 from aiter_moe.layouts.packed import METADATA_KEY, PackedWeight
 
 
@@ -38,13 +39,8 @@ def save_packed(weights: Mapping[str, PackedWeight], path: str | os.PathLike[str
         # safetensors refuses tensors that share memory, as slices by expert do.
         tensors |= {key: part.clone() for key, part in weight.to_tensors(name).items()}
         metadata |= weight.metadata(name)
-    target = Path(path)
-    draft = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(Path(path)) as draft:
         save_file(tensors, draft, metadata)
-        draft.replace(target)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def load_packed(
