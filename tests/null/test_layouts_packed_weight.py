@@ -4,56 +4,24 @@
 from __future__ import annotations
 
 import copy
-import io
 import pickle
-import subprocess
-import sys
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from packed_weights import LAYOUTS, SHUFFLED, Holder, assert_same, packed, plain
 
 from aiter_moe import dtypes
 from aiter_moe.errors import ArgumentError, DtypeError, LayoutError
 from aiter_moe.layouts import (
     Layout,
     PackedWeight,
-    load_packed,
-    save_packed,
     shuffle_scale,
     shuffle_scale_a16w4,
     shuffle_weight,
     shuffle_weight_a16w4,
 )
-
-LAYOUTS = list(Layout)
-SHUFFLED = [Layout.SHUFFLED, Layout.SHUFFLED_GATE_UP]
-
-
-def plain(experts=3, rows=64, cols=96, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    codes = torch.randint(0, 256, (experts, rows, cols // 2), generator=generator)
-    scales = torch.randint(0, 255, (experts, rows, cols // 32), generator=generator)
-    return codes.to(torch.uint8), scales.to(torch.uint8)
-
-
-def packed(layout=Layout.SHUFFLED, **sizes):
-    return PackedWeight.pack(*plain(**sizes), layout)
-
-
-def assert_same(found, wanted):
-    assert type(found) is PackedWeight
-    assert (found.layout, found.rows, found.cols) == (wanted.layout, wanted.rows, wanted.cols)
-    assert torch.equal(found.codes, wanted.codes)
-    assert torch.equal(found.scales, wanted.scales)
-
-
-class Holder(torch.nn.Module):
-    def __init__(self, weight):
-        super().__init__()
-        self.w = torch.nn.Parameter(weight, requires_grad=False)
-        self.bias = torch.nn.Parameter(torch.zeros(4))
 
 
 @settings(max_examples=40, deadline=None)
@@ -182,24 +150,6 @@ def test_a_parameter_is_a_packed_weight_and_stays_one_in_a_module():
     assert [name for name, _ in module.named_parameters()] == ["w", "bias"]
 
 
-@pytest.mark.parametrize("assign", [False, True])
-def test_state_dicts_carry_the_layout(assign):
-    source, target = Holder(packed(seed=1)), Holder(packed(seed=2))
-    state = source.state_dict()
-    assert_same(state["w"], source.w)
-    target.load_state_dict(state, assign=assign)
-    assert isinstance(target.w, torch.nn.Parameter)
-    assert_same(target.w, source.w)
-
-
-def test_a_module_built_on_the_meta_device_can_be_loaded():
-    source = Holder(packed())
-    target = Holder(packed(seed=5)).to("meta")
-    assert target.w.codes.is_meta
-    target.to_empty(device="cpu").load_state_dict(source.state_dict())
-    assert_same(target.w, source.w)
-
-
 @pytest.mark.parametrize(
     "other",
     [packed(Layout.SHUFFLED_GATE_UP), packed(Layout.PLAIN), plain()[0]],
@@ -214,69 +164,6 @@ def test_loading_another_layout_into_a_weight_is_refused(other):
     assert_same(target, packed())
     with pytest.raises(LayoutError, match="not packed"):
         plain()[0].copy_(target)
-
-
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("parameter", [False, True])
-def test_torch_save_and_weights_only_load_carry_the_layout(layout, parameter):
-    weight = packed(layout)
-    if parameter:
-        weight = torch.nn.Parameter(weight, requires_grad=False)
-    file = io.BytesIO()
-    torch.save({"w": weight, "sliced": weight[1:2]}, file)
-    file.seek(0)
-    loaded = torch.load(file, weights_only=True)
-    assert_same(loaded["w"], weight)
-    assert_same(loaded["sliced"], weight[1:2])
-    assert isinstance(loaded["w"], torch.nn.Parameter) == parameter
-
-
-def test_a_new_process_loads_with_weights_only_after_importing_layouts(tmp_path):
-    path = tmp_path / "w.pt"
-    torch.save({"w": packed()}, path)
-    script = (
-        "import sys, torch, aiter_moe.layouts\n"
-        "w = torch.load(sys.argv[1], weights_only=True)['w']\n"
-        "assert type(w).__name__ == 'PackedWeight' and w.layout.name == 'SHUFFLED'\n"
-        "assert not any(m in sys.modules for m in ('safetensors', 'pandas', 'jinja2'))\n"
-    )
-    subprocess.run([sys.executable, "-c", script, str(path)], check=True)
-
-
-def test_safetensors_files_carry_the_layout(tmp_path):
-    pytest.importorskip("safetensors")
-    weight = packed(Layout.SHUFFLED_GATE_UP)
-    stored = {"layers.0.w1": weight, "layers.0.w1_first": weight[0:1], "w2": packed(seed=3)}
-    path = tmp_path / "model.safetensors"
-    save_packed(stored, path)
-    assert [p.name for p in tmp_path.iterdir()] == ["model.safetensors"]
-    loaded = load_packed(path)
-    assert loaded.keys() == stored.keys()
-    for name, wanted in stored.items():
-        assert_same(loaded[name], wanted)
-
-
-def test_safetensors_saves_nothing_half_written(tmp_path):
-    pytest.importorskip("safetensors")
-    path = tmp_path / "model.safetensors"
-    path.mkdir()
-    with pytest.raises(OSError):
-        save_packed({"w": packed()}, path)
-    assert [p.name for p in tmp_path.iterdir()] == ["model.safetensors"]
-
-
-@pytest.mark.parametrize("prefix", ["", "w1"])
-def test_tensors_and_metadata_undo_themselves(prefix):
-    weight = packed(Layout.SHUFFLED_GATE_UP)
-    tensors, metadata = weight.to_tensors(prefix), weight.metadata(prefix)
-    assert all(type(t) is torch.Tensor for t in tensors.values())
-    assert all(isinstance(text, str) for text in metadata.values())
-    assert_same(PackedWeight.from_tensors(tensors, metadata, prefix), weight)
-    for broken in ({}, {next(iter(metadata)): "{}"}, {next(iter(metadata)): "no json"}):
-        with pytest.raises(LayoutError, match="no packed weight"):
-            PackedWeight.from_tensors(tensors, broken, prefix)
-    with pytest.raises(LayoutError, match="no packed weight"):
-        PackedWeight.from_tensors({}, metadata, prefix)
 
 
 @pytest.mark.parametrize(
