@@ -128,6 +128,14 @@ def known_rows(output: Path, target: str) -> dict[Key, Row]:
     return {row.key: row for row in read_tuned(output) if row.template_hash == current}
 
 
+def stale_count(job: Job, todo: Sequence[Problem]) -> int:
+    """Return how many problems have a row in the output that was made from other templates."""
+    if job.again or not job.output.exists():
+        return 0
+    rows = {row.key for row in read_tuned(job.output)}
+    return sum(Key.of(problem, job.facts) in rows for problem in todo)
+
+
 def pending(job: Job, known: dict[Key, Row]) -> tuple[Problem, ...]:
     """Return the problems that still want a row, in order."""
     return tuple(p for p in job.problems if job.again or Key.of(p, job.facts) not in known)
@@ -177,6 +185,12 @@ class Tuner:
             self.watcher.say(
                 f"{skipped} of {len(self.job.problems)} problems are already in "
                 f"{self.job.output} (--all tunes them again)"
+            )
+        stale = stale_count(self.job, todo)
+        if stale:
+            self.watcher.say(
+                f"{stale} rows of {self.job.output} are stale, the kernels have changed since; "
+                "tuning them again"
             )
         listed = self._candidates(todo)
         self.build(c.instance for found in listed.values() for c in found)

@@ -10,6 +10,7 @@ import sys
 import pytest
 
 import aiter_moe
+from aiter_moe import env
 from aiter_moe.cli import main
 
 NO_FOLDER = "/proc/aiter_moe/tuned.csv"
@@ -99,6 +100,22 @@ def test_signals_that_end_a_command_let_it_clean_up(command, number, monkeypatch
     monkeypatch.setattr("aiter_moe.cli._run", interrupted)
     assert command()[0] == 130
     assert cleaned == [number]
+
+
+def test_the_configuration_names_target_compiler_cache_and_variables(
+    command, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("AITER_MOE_TARGET", "cpu")
+    monkeypatch.setenv("AITER_MOE_CACHE_DIR", str(tmp_path / "kernels"))
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    status, text, _ = command("config")
+    assert status == 0
+    target, compiler, cache, _, *variables = text.splitlines()
+    assert target.startswith("target    cpu, ")
+    assert compiler.startswith("compiler  none: CXX='no-such-compiler' names no program")
+    assert cache == f"cache     {tmp_path / 'kernels'}"
+    assert {variable.name for variable in env.TABLE} <= {line.split(" ")[0] for line in variables}
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_signal_that_was_to_be_ignored_stays_ignored(command):

@@ -31,6 +31,7 @@ from aiter_moe.tuning.child import ChildDied, ChildHung
 from aiter_moe.tuning.measurer import Measurer
 from aiter_moe.tuning.messages import candidate_from_json, problem_from_json
 from aiter_moe.tuning.outcomes import CompileError, Fault, Ok, Timeout, Unsupported, WrongResult
+from aiter_moe.tuning.peaks import Peaks
 from aiter_moe.tuning.protocol import Protocol
 
 FACTS = DeviceFacts("cpu", 2, frozenset(AVX512))
@@ -269,7 +270,13 @@ def test_rows_of_other_templates_are_tuned_again(tmp_path):
     path = tmp_path / "tuned.csv"
     current = read_tuned(path)[0].template_hash
     path.write_text(path.read_text().replace(current, "0123456789abcdef"))
-    assert len(sweep(tmp_path, Fleet())[0].run().written) == 2
+    tuner, watcher = sweep(tmp_path, Fleet())
+    assert tune.report_rows(tuner.job, Peaks()) == []
+    assert len(tuner.run().written) == 2
+    assert any(line.startswith(f"2 rows of {path} are stale") for line in watcher.lines)
+    tuner, watcher = sweep(tmp_path, Fleet())
+    assert tuner.run().written == []
+    assert not any("stale" in line for line in watcher.lines)
 
 
 def test_an_interrupt_keeps_finished_problems_and_the_next_run_goes_on(tmp_path):
