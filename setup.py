@@ -24,6 +24,9 @@ PACKAGES = {
     "aiter_moe.csrc": "csrc",
 }
 
+# The targets with kernels, as in codegen/catalogue.py, which cannot be imported here.
+TARGETS = ("cpu", "gfx950")
+
 
 def package_directories() -> dict[str, str]:
     """Return import name -> folder for every package, sub-packages of aiter_moe included."""
@@ -37,9 +40,16 @@ def package_directories() -> dict[str, str]:
 
 
 def prebuild_targets() -> list[str]:
-    """Return the targets PREBUILD_KERNELS names."""
-    names = os.environ.get("PREBUILD_KERNELS", "").split(",")
-    return [name.strip() for name in names if name.strip()]
+    """Return the targets PREBUILD_KERNELS names; end the build where it names another."""
+    texts = os.environ.get("PREBUILD_KERNELS", "").split(",")
+    names = [text.strip() for text in texts if text.strip()]
+    for name in names:
+        if name not in TARGETS:
+            raise SystemExit(
+                f"PREBUILD_KERNELS={name}: there is no such target; give one or more of "
+                f"{', '.join(TARGETS)}, separated by commas, or unset it"
+            )
+    return names
 
 
 def _environment_of_user(*extra: str) -> dict[str, str]:
@@ -85,13 +95,18 @@ class BuildWithKernels(build_py):
         fetched = [path for path in sys.path if Path(path).name == "site-packages"]
         for target in prebuild_targets():
             self.announce(f"building the kernels of target {target}", level=2)
-            subprocess.run(
+            done = subprocess.run(
                 [sys.executable, "-m", "aiter_moe", "build", "--target", target,
                  "--cache-dir", str(library / "aiter_moe" / "prebuilt")],
-                check=True,
+                check=False,
                 cwd=library,
                 env=_environment_of_user(str(library), *fetched),
             )  # fmt: skip
+            if done.returncode:
+                raise SystemExit(
+                    f"PREBUILD_KERNELS={target}: its kernels were not built, for the reason "
+                    "printed above; correct it, or unset PREBUILD_KERNELS to build on first use"
+                )
 
 
 directories = package_directories()
