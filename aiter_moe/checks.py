@@ -7,10 +7,12 @@ them anyway.
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from aiter_moe import dtypes
-from aiter_moe.enums import QuantType
+from aiter_moe.enums import ActivationType, GateMode, QuantType
 from aiter_moe.errors import ArgumentError, DtypeError, UnsupportedProblemError
 from aiter_moe.layouts import PackedWeight
 
@@ -19,19 +21,23 @@ def _shape(tensor: torch.Tensor) -> list[int]:
     return list(tensor.shape)
 
 
+def check_hidden_dtype(dtype: torch.dtype) -> None:
+    """Refuse activations of a type no kernel takes."""
+    if dtype not in (torch.bfloat16, torch.float16, dtypes.fp4x2, torch.uint8):
+        raise DtypeError(
+            f"hidden_states are {dtype}; pass torch.bfloat16, torch.float16, or fp4x2 codes "
+            "with a1_scale"
+        )
+
+
 def check_hidden(hidden: torch.Tensor, a1_scale: torch.Tensor | None, model_dim: int) -> None:
     """Refuse activations that are not [tokens, model_dim] bf16/fp16, or fp4 codes with scales."""
     if hidden.dim() != 2:
         raise ArgumentError(f"hidden_states must be [tokens, model_dim], got {_shape(hidden)}")
-    quantised = hidden.dtype in (dtypes.fp4x2, torch.uint8)
-    if quantised:
+    check_hidden_dtype(hidden.dtype)
+    if hidden.dtype in (dtypes.fp4x2, torch.uint8):
         _check_quantised(hidden, a1_scale, model_dim)
         return
-    if hidden.dtype not in (torch.bfloat16, torch.float16):
-        raise DtypeError(
-            f"hidden_states are {hidden.dtype}; pass torch.bfloat16, torch.float16, or fp4x2 codes "
-            "with a1_scale"
-        )
     if a1_scale is not None:
         raise ArgumentError(
             f"a1_scale was given with {hidden.dtype} hidden_states; it belongs to fp4x2 codes only"
@@ -106,24 +112,66 @@ def check_padding(pad: int, name: str, size: int) -> None:
         raise ArgumentError(f"{name}={pad} must lie in [0, {size})")
 
 
-def check_quant_type(quant_type: QuantType) -> None:
+def check_limit(limit: float | None) -> None:
+    """Refuse a clamp that is negative or not a number; 0 and None are no clamp of the caller's."""
+    if limit is not None and not limit >= 0:
+        raise ArgumentError(
+            f"swiglu_limit={limit} must be positive; 0 or None takes the activation's own"
+        )
+
+
+def check_beta(beta: float | None, name: str) -> None:
+    """Refuse a constant of Situv2 that its ``tanh(x / beta)`` cannot divide by."""
+    if beta is not None and (beta == 0 or not math.isfinite(beta)):
+        raise ArgumentError(f"{name}={beta} must be finite and not 0; None takes 1.0")
+
+
+def check_quant_type(quant_type: QuantType | int) -> None:
     """Refuse every quantisation but MXFP4; the default `No` leaves the choice to the weights."""
-    if quant_type not in (QuantType.per_1x32, QuantType.No):
+    if int(quant_type) not in map(int, (QuantType.per_1x32, QuantType.No)):
         raise UnsupportedProblemError(
             f"quant_type {quant_type}: MXFP4 weights are QuantType.per_1x32; use aiter for others"
         )
 
 
-def check_output(
-    output: torch.Tensor | None, shape: tuple[int, int], dtype: torch.dtype, hidden: torch.Tensor
-) -> None:
-    """Refuse a destination of another shape or dtype, or one that overlaps the input."""
+def activation_type(activation: ActivationType | int) -> ActivationType:
+    """Return the activation of a member or of aiter's integer."""
+    try:
+        return ActivationType(int(activation))
+    except (TypeError, ValueError):
+        known = ", ".join(f"{int(a)} ({a.name})" for a in ActivationType)
+        raise ArgumentError(f"activation={activation!r} is none of {known}") from None
+
+
+def gate_order(gate_mode: GateMode | str) -> GateMode:
+    """Return the order of w1's rows the caller names, one that kernels read."""
+    try:
+        order = GateMode(gate_mode)
+    except ValueError:
+        known = ", ".join(repr(m.value) for m in GateMode)
+        raise ArgumentError(f"gate_mode={gate_mode!r} is none of {known}") from None
+    if order not in (GateMode.SEPARATED, GateMode.INTERLEAVE):
+        raise UnsupportedProblemError(
+            f"gate_mode={order.value!r}: kernels compute gate and up rows, 'separated' or "
+            "'interleave'; use aiter for w1 without up rows"
+        )
+    return order
+
+
+def check_output(output: torch.Tensor | None, shape: tuple[int, int], dtype: torch.dtype) -> None:
+    """Refuse a destination of another shape or dtype."""
     if output is None:
         return
     if tuple(output.shape) != shape or output.dtype != dtype or not output.is_contiguous():
         raise ArgumentError(
             f"output {_shape(output)} {output.dtype} must be a contiguous {list(shape)} {dtype}"
         )
+
+
+def check_overlap(output: torch.Tensor | None, hidden: torch.Tensor) -> None:
+    """Refuse a destination that overlaps the input."""
+    if output is None:
+        return
     begin, end = hidden.data_ptr(), hidden.data_ptr() + hidden.nbytes
     if output.data_ptr() < end and begin < output.data_ptr() + output.nbytes:
         raise ArgumentError("output overlaps hidden_states, which stage 1 still reads")

@@ -104,12 +104,13 @@ def _problem(
     interleaved = experts.w1.layout is Layout.SHUFFLED_GATE_UP
     gate_mode = GateMode.INTERLEAVE if interleaved else GateMode.SEPARATED
     q_dtype_a = options.q_dtype_a
-    if hidden.dtype in (dtypes.fp4x2, torch.uint8):
+    dtype = hidden.dtype
+    if dtype in (dtypes.fp4x2, torch.uint8):
         if q_dtype_a not in (None, dtypes.fp4x2):
             raise UnsupportedProblemError(
                 f"hidden_states are already fp4x2 codes; q_dtype_a={q_dtype_a} cannot be served"
             )
-        q_dtype_a = dtypes.fp4x2
+        q_dtype_a, dtype = dtypes.fp4x2, options.dtype
     if q_dtype_a is None:
         q_dtype_a = activation_dtype(options.activation, gate_mode, tokens, gfx)
     return Problem(
@@ -120,7 +121,7 @@ def _problem(
         topk=routing.ids.shape[1],
         activation=options.activation,
         q_dtype_a=q_dtype_a,
-        dtype=options.dtype,
+        dtype=dtype,
         doweight_stage1=options.doweight_stage1,
         has_bias=experts.bias1 is not None or experts.bias2 is not None,
         gate_mode=gate_mode,

@@ -14,7 +14,7 @@ from aiter_moe.errors import ArgumentError, DtypeError
 from aiter_moe.forward import Options, Routing, run_moe
 from aiter_moe.layouts import Layout, PackedWeight
 from aiter_moe.pipeline import Experts
-from aiter_moe.weights import kernel_weight
+from aiter_moe.weights import FlatWeight, flat_weight, kernel_weight
 
 
 @torch.library.custom_op("aiter_moe::fused_moe", mutates_args=())
@@ -48,8 +48,8 @@ def _fused_moe_op(  # noqa: PLR0913, PLR0917 - an operator takes flat arguments
 ) -> torch.Tensor:
     rows1, cols1, rows2, cols2 = sizes
     experts = Experts(
-        PackedWeight(w1, w1_scale, Layout[layout1], rows1, cols1),
-        PackedWeight(w2, w2_scale, Layout[layout2], rows2, cols2),
+        kernel_weight(PackedWeight(w1, w1_scale, Layout[layout1], rows1, cols1), None, None, "w1"),
+        kernel_weight(PackedWeight(w2, w2_scale, Layout[layout2], rows2, cols2), None, None, "w2"),
         bias1,
         bias2,
     )
@@ -62,6 +62,7 @@ def _fused_moe_op(  # noqa: PLR0913, PLR0917 - an operator takes flat arguments
         linear_beta=linear_beta,
     )  # fmt: skip
     routing = Routing(topk_weight, topk_ids, expert_mask, num_local_tokens)
+    _check(hidden_states, a1_scale, experts, routing, options)
     return run_moe(hidden_states, a1_scale, experts, routing, options)
 
 
@@ -99,7 +100,7 @@ def fused_moe(  # noqa: PLR0913, PLR0917 - aiter's signature
     a1_scale: torch.Tensor | None = None,
     a2_scale: torch.Tensor | None = None,
     block_size_M: int | None = None,  # noqa: N803 - aiter's name
-    num_local_tokens: torch.Tensor | None = None,
+    num_local_tokens: torch.Tensor | int | None = None,
     moe_sorting_dispatch_policy: int = 0,
     dtype: torch.dtype | None = None,
     hidden_pad: int = 0,
@@ -148,7 +149,7 @@ def fused_moe(  # noqa: PLR0913, PLR0917 - aiter's signature
         Accepted for aiter's signature; scales of the intermediate are computed.
     block_size_M : int or None
         Force the sort block.
-    num_local_tokens : torch.Tensor or None
+    num_local_tokens : torch.Tensor, int or None
         int32 [1]; only so many leading rows are routed, the others become zero.
     moe_sorting_dispatch_policy : int
         Accepted for aiter's signature; there is one sort per target.
@@ -174,7 +175,7 @@ def fused_moe(  # noqa: PLR0913, PLR0917 - aiter's signature
     Returns
     -------
     torch.Tensor
-        [tokens, model_dim] of `dtype`.
+        [tokens, model_dim] of `dtype`, without a gradient whatever the inputs require.
 
     Raises
     ------
@@ -184,16 +185,14 @@ def fused_moe(  # noqa: PLR0913, PLR0917 - aiter's signature
         If no kernel of the target runs the problem; the message lists the reasons.
     """
     checks.check_quant_type(quant_type)
-    order = None if gate_mode is None else GateMode(gate_mode)
-    experts = Experts(
-        kernel_weight(w1, w1_scale, order, "w1"),
-        kernel_weight(w2, w2_scale, None, "w2"),
-        bias1,
-        bias2,
-    )
+    if a2_scale is not None:
+        raise ArgumentError(
+            "a2_scale was given, but scales of the MXFP4 intermediate are computed; leave it out"
+        )
+    order = None if gate_mode is None else checks.gate_order(gate_mode)
     dtype = _output_dtype(hidden_states, dtype)
     options = Options(
-        activation=ActivationType(activation),
+        activation=checks.activation_type(activation),
         dtype=dtype,
         q_dtype_a=q_dtype_a,
         doweight_stage1=bool(doweight_stage1),
@@ -206,18 +205,40 @@ def fused_moe(  # noqa: PLR0913, PLR0917 - aiter's signature
         beta=beta,
         linear_beta=linear_beta,
     )
+    if isinstance(num_local_tokens, int):
+        num_local_tokens = torch.tensor(
+            [num_local_tokens], dtype=torch.int32, device=topk_ids.device
+        )
     routing = Routing(topk_weight, topk_ids, expert_mask, num_local_tokens)
-    _check(hidden_states, a1_scale, a2_scale, experts, routing, options)
-    shape = (hidden_states.shape[0], experts.w2.rows)
-    checks.check_output(output, shape, dtype, hidden_states)
-    if torch.compiler.is_compiling():
-        return _traced(hidden_states, a1_scale, experts, routing, options, output)
+    if _is_traced():
+        flat1 = flat_weight(w1, w1_scale, order, "w1")
+        flat2 = flat_weight(w2, w2_scale, None, "w2")
+        checks.check_output(output, (topk_ids.shape[0], flat2.rows), dtype)
+        result = _operator(
+            hidden_states, a1_scale, (flat1, flat2), (bias1, bias2), routing, options
+        )
+        return result if output is None else output.copy_(result)
+    experts = Experts(
+        kernel_weight(w1, w1_scale, order, "w1"),
+        kernel_weight(w2, w2_scale, None, "w2"),
+        bias1,
+        bias2,
+    )
+    _check(hidden_states, a1_scale, experts, routing, options)
+    checks.check_output(output, (hidden_states.shape[0], experts.w2.rows), dtype)
+    checks.check_overlap(output, hidden_states)
     return run_moe(hidden_states, a1_scale, experts, routing, options, output)
+
+
+def _is_traced() -> bool:
+    """Say whether somebody records or imitates what runs, so that it must be one operator."""
+    return torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() > 0
 
 
 def _output_dtype(hidden: torch.Tensor, dtype: torch.dtype | None) -> torch.dtype:
     if dtype is None:
         dtype = hidden.dtype
+        checks.check_hidden_dtype(dtype)
     if dtype not in (torch.bfloat16, torch.float16):
         raise DtypeError(f"output dtype {dtype}; pass dtype=torch.bfloat16 or torch.float16")
     return dtype
@@ -226,7 +247,6 @@ def _output_dtype(hidden: torch.Tensor, dtype: torch.dtype | None) -> torch.dtyp
 def _check(
     hidden: torch.Tensor,
     a1_scale: torch.Tensor | None,
-    a2_scale: torch.Tensor | None,
     experts: Experts,
     routing: Routing,
     options: Options,
@@ -234,35 +254,37 @@ def _check(
     w1, w2 = experts.w1, experts.w2
     checks.check_weights(w1, w2)
     checks.check_hidden(hidden, a1_scale, w1.cols)
-    if a2_scale is not None:
-        raise ArgumentError(
-            "a2_scale was given, but scales of the MXFP4 intermediate are computed; leave it out"
-        )
     checks.check_routing(routing.weights, routing.ids, hidden.shape[0])
     checks.check_bias(experts.bias1, "bias1", w1.experts, w1.rows)
     checks.check_bias(experts.bias2, "bias2", w2.experts, w2.rows)
     checks.check_padding(options.hidden_pad, "hidden_pad", w1.cols)
     checks.check_padding(options.intermediate_pad, "intermediate_pad", w2.cols)
-    if not torch.compiler.is_compiling():
-        checks.check_expert_mask(routing.expert_mask, w1.experts)
+    checks.check_expert_mask(routing.expert_mask, w1.experts)
+    checks.check_limit(options.swiglu_limit)
+    checks.check_beta(options.beta, "beta")
+    checks.check_beta(options.linear_beta, "linear_beta")
 
 
-def _traced(
+def _detached(tensor: torch.Tensor | None) -> torch.Tensor | None:
+    return None if tensor is None else tensor.detach()
+
+
+def _operator(
     hidden: torch.Tensor,
     a1_scale: torch.Tensor | None,
-    experts: Experts,
+    weights: tuple[FlatWeight, FlatWeight],
+    biases: tuple[torch.Tensor | None, torch.Tensor | None],
     routing: Routing,
     options: Options,
-    output: torch.Tensor | None,
 ) -> torch.Tensor:
-    """Call the operator torch.compile traces; `output` is filled by a copy."""
-    w1, w2 = experts.w1, experts.w2
-    result = _fused_moe_op(
-        hidden, w1.codes, w1.scales, w2.codes, w2.scales, routing.weights, routing.ids,
-        w1.layout.name, w2.layout.name, [w1.rows, w1.cols, w2.rows, w2.cols],
+    """Call the operator; nothing here has a gradient, traced or not."""
+    w1, w2 = weights
+    result: torch.Tensor = _fused_moe_op(
+        hidden.detach(), w1.codes, w1.scales, w2.codes, w2.scales, routing.weights.detach(),
+        routing.ids, w1.layout.name, w2.layout.name, [w1.rows, w1.cols, w2.rows, w2.cols],
         int(options.activation), options.dtype, options.q_dtype_a, options.doweight_stage1,
         [options.hidden_pad, options.intermediate_pad], options.block_m, options.ksplit,
         options.skip_inter_quant, options.swiglu_limit, options.beta, options.linear_beta,
-        routing.expert_mask, routing.num_local_tokens, a1_scale, experts.bias1, experts.bias2,
+        routing.expert_mask, routing.num_local_tokens, a1_scale, *map(_detached, biases),
     )  # fmt: skip
-    return result if output is None else output.copy_(result)
+    return result

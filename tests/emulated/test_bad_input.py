@@ -206,3 +206,31 @@ def test_sorting_refuses_what_fused_moe_refuses():
     ids = torch.tensor([[0, 9]], dtype=torch.int32)
     with pytest.raises(ArgumentError, match="9"):
         moe_sorting(ids, torch.ones(1, 2), 4, 128, torch.bfloat16)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error", "word"),
+    [
+        ("gate_mode", "sideways", ArgumentError, "interleave"),
+        ("gate_mode", "gate_only", UnsupportedProblemError, "gate_only"),
+        ("activation", 9, ArgumentError, "Swiglu"),
+        ("quant_type", 2, UnsupportedProblemError, "per_1x32"),
+        ("swiglu_limit", -1.0, ArgumentError, "swiglu_limit"),
+        ("swiglu_limit", math.nan, ArgumentError, "swiglu_limit"),
+        ("beta", 0.0, ArgumentError, "beta"),
+        ("linear_beta", math.inf, ArgumentError, "linear_beta"),
+    ],
+)
+def test_an_option_without_a_meaning_is_refused_by_name(call, name, value, error, word):
+    refused(call, error, word, **{name: value})
+
+
+def test_float32_hidden_states_are_named_as_such(call):
+    with pytest.raises(DtypeError, match=r"hidden_states are .*float32"):
+        fused_moe(**{**call, "hidden_states": call["hidden_states"].float()})
+
+
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+def test_float16_activations_never_enter_a_bf16_kernel(call, dtype):
+    with pytest.raises(UnsupportedProblemError, match="float16"):
+        fused_moe(**{**call, "hidden_states": call["hidden_states"].half(), "dtype": dtype})
