@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from cpu_kernels import Case
+from cpu_kernels import Case, interleave
 from gcn.launch import launch, load_program
 from gcn.program import Program
 from gcn.wave import Behaviour
@@ -86,13 +86,6 @@ def scale_tiles(scales: np.ndarray) -> tuple[np.ndarray, int]:
     return np.ascontiguousarray(parts.transpose(0, 3, 5, 2, 4, 1)), columns
 
 
-def interleaved_rows(rows: np.ndarray) -> np.ndarray:
-    """Reorder axis 1 from gate rows, up rows to 16 gate, 16 up, 16 gate, ..."""
-    experts, count = rows.shape[:2]
-    halves = rows.reshape(experts, 2, count // 32, 16, *rows.shape[2:])
-    return np.ascontiguousarray(halves.swapaxes(1, 2)).reshape(rows.shape)
-
-
 @dataclass
 class Run:
     """A case made ready for the GPU model: arguments, and the tensors they point to."""
@@ -136,7 +129,7 @@ class Run:
         case, args = self.case, self.args
         codes, scales = case.codes.numpy(), case.scales.numpy()
         if case.interleaved:
-            codes, scales = interleaved_rows(codes), interleaved_rows(scales)
+            codes, scales = interleave(codes), interleave(scales)
         tiles = self.point("w", code_tiles(codes))
         columns = scales.shape[2]
         scale, args.w_scale_cols = scale_tiles(scales.reshape(-1, columns))

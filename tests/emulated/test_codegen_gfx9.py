@@ -13,16 +13,16 @@ from pathlib import Path
 import pytest
 from codegen_fakes import SPILLING, fake_compiler
 
-from aiter_moe import log
 from aiter_moe.codegen.build import build_many, ensure
 from aiter_moe.codegen.cache import ArtifactCache, entry_path
 from aiter_moe.codegen.codeobject import read_code_object
 from aiter_moe.codegen.compiler import pip_clang
-from aiter_moe.codegen.device_compiler import device_compiler
 from aiter_moe.codegen.includes import csrc_root
 from aiter_moe.codegen.render import render
 from aiter_moe.codegen.unit import BuildUnit
-from aiter_moe.errors import BuildError, LaunchError, ToolchainError
+from aiter_moe.errors import BuildError, LaunchError
+
+pytestmark = pytest.mark.usefixtures("gfx950_compiler")
 
 TINY = """
 extern "C" __attribute__((global)) __attribute__((amdgpu_flat_work_group_size(256, 256)))
@@ -34,20 +34,6 @@ void tiny(float* x, int n) {
   x[t] = shared[(t + n) % 300];
 }
 """
-
-
-@pytest.fixture(autouse=True)
-def _needs_a_device_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log, "_announced", set())
-    try:
-        device_compiler("gfx950")
-    except ToolchainError as error:
-        pytest.skip(str(error))
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> ArtifactCache:
-    return ArtifactCache(tmp_path / "cache")
 
 
 def unit(source: str = TINY, arch: str = "gfx950", name: str = "k") -> BuildUnit:

@@ -70,11 +70,6 @@ def toolchain(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     return name
 
 
-@pytest.fixture
-def cache(tmp_path: Path) -> ArtifactCache:
-    return ArtifactCache(tmp_path / "cache")
-
-
 def test_the_library_runs_with_functions_of_the_process(
     toolchain: str, cache: ArtifactCache
 ) -> None:

@@ -13,7 +13,6 @@ from gfx950_kernels import assembly
 from aiter_moe.codegen.build import build_many
 from aiter_moe.codegen.cache import default_cache
 from aiter_moe.codegen.catalogue import catalogue
-from aiter_moe.codegen.device_compiler import device_compiler
 from aiter_moe.codegen.gfx9 import (
     FINISH_SUFFIX,
     FINISH_THREADS,
@@ -26,20 +25,13 @@ from aiter_moe.codegen.instance import Instance
 from aiter_moe.codegen.render import render
 from aiter_moe.codegen.unit import Artifact
 from aiter_moe.enums import ActivationType
-from aiter_moe.errors import ToolchainError
 from aiter_moe.targets.arguments import StageArgs
+
+pytestmark = pytest.mark.usefixtures("gfx950_compiler")
 
 CATALOGUE = catalogue("gfx950")
 # Every tile once; the other activations differ in the epilogue alone.
 COVERING = [i for i in CATALOGUE if i.activation in (None, ActivationType.Swiglu)]
-
-
-@pytest.fixture(autouse=True)
-def _needs_a_device_compiler() -> None:
-    try:
-        device_compiler("gfx950")
-    except ToolchainError as error:
-        pytest.skip(str(error))
 
 
 def build(instances: Iterable[Instance]) -> dict[Instance, Artifact]:

@@ -16,10 +16,10 @@ from gcn.program import Instruction, Program
 from gcn.wave import Behaviour, OutOfTensorError
 from gfx950_kernels import Run, gfx950, program, run
 
-from aiter_moe.codegen.device_compiler import device_compiler
 from aiter_moe.codegen.instance import ACTIVATIONS, BLOCK_M
 from aiter_moe.enums import ActivationType, Kind
-from aiter_moe.errors import ToolchainError
+
+pytestmark = pytest.mark.usefixtures("gfx950_compiler")
 
 STAGE1_SHAPES = (
     Shape(tokens=1, topk=2, experts=4, n=128, k=256),
@@ -33,14 +33,6 @@ STAGE2_SHAPES = (
     Shape(tokens=17, topk=2, experts=3, n=192, k=384),
     Shape(tokens=129, topk=1, experts=2, n=96, k=640),
 )
-
-
-@pytest.fixture(autouse=True)
-def _needs_a_device_compiler() -> None:
-    try:
-        device_compiler("gfx950")
-    except ToolchainError as error:
-        pytest.skip(str(error))
 
 
 @pytest.mark.parametrize("index", range(4))

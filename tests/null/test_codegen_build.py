@@ -14,29 +14,17 @@ import time
 from pathlib import Path
 
 import pytest
-from codegen_fakes import FakeCompiler, fake_compiler, leftovers, unit
+from codegen_fakes import FakeCompiler, leftovers, unit
 
-from aiter_moe import log
 from aiter_moe.codegen import device_compiler, host_compiler
 from aiter_moe.codegen.build import build_many, ensure, is_cached
 from aiter_moe.codegen.cache import ArtifactCache
 from aiter_moe.codegen.unit import BuildUnit
 from aiter_moe.errors import BuildError, CacheError, ToolchainError
 
+pytestmark = pytest.mark.usefixtures("fake")
+
 BAD = "int a;\n\nBAD x;\n"
-
-
-@pytest.fixture(autouse=True)
-def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeCompiler:
-    monkeypatch.setattr(log, "_announced", set())
-    compiler = fake_compiler(tmp_path / "bin" / "g++")
-    monkeypatch.setenv("CXX", str(compiler.path))
-    return compiler
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> ArtifactCache:
-    return ArtifactCache(tmp_path / "cache")
 
 
 def test_a_failing_build_shows_the_first_errors_the_command_and_the_log(

@@ -15,29 +15,17 @@ import time
 from pathlib import Path
 
 import pytest
-from codegen_fakes import FakeCompiler, fake_compiler, leftovers, unit
+from codegen_fakes import FakeCompiler, leftovers, unit
 
-from aiter_moe import log
 from aiter_moe.codegen import cache as cache_module
 from aiter_moe.codegen.build import ensure, is_cached
 from aiter_moe.codegen.cache import ArtifactCache, default_cache, read_entry, write_manifest
 from aiter_moe.codegen.lock import key_lock
 from aiter_moe.errors import CacheError
 
+pytestmark = pytest.mark.usefixtures("fake")
+
 KEY = "ab" + "0" * 62
-
-
-@pytest.fixture(autouse=True)
-def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeCompiler:
-    monkeypatch.setattr(log, "_announced", set())
-    compiler = fake_compiler(tmp_path / "bin" / "g++")
-    monkeypatch.setenv("CXX", str(compiler.path))
-    return compiler
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> ArtifactCache:
-    return ArtifactCache(tmp_path / "cache")
 
 
 def publish(cache: ArtifactCache, text: str) -> str:

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from codegen_fakes import fake_compiler
 
-from aiter_moe import log
 from aiter_moe.codegen import compiler, device_compiler, host_compiler
 from aiter_moe.codegen.build import ensure
 from aiter_moe.codegen.cache import ArtifactCache
@@ -35,7 +34,6 @@ PIP = PipClang(Program(("/pip/zig", "clang"), "clang version 22.1.8\nTarget: x")
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a PATH folder to fill; nothing else is on PATH and no pip clang is installed."""
-    monkeypatch.setattr(log, "_announced", set())
     for name in ("CXX", "HIPCC", "ROCM_PATH"):
         monkeypatch.delenv(name, raising=False)
     folder = tmp_path / "bin"

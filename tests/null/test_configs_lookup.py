@@ -24,12 +24,6 @@ from aiter_moe.problem import MAX_TIER, token_tier
 TIERS = [*(1 << i for i in range(16)), MAX_TIER]
 
 
-@pytest.fixture(autouse=True)
-def _no_files(monkeypatch):
-    monkeypatch.delenv("AITER_MOE_CONFIG", raising=False)
-    monkeypatch.delenv("AITER_CONFIG_FMOE", raising=False)
-
-
 def key(**changes) -> Key:
     return Key.of(problem(**changes), FACTS)
 

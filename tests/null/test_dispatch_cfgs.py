@@ -16,7 +16,7 @@ import pytest
 import torch
 from planning import write_csv
 
-from aiter_moe import dtypes, log
+from aiter_moe import dtypes
 from aiter_moe.codegen.catalogue import catalogue
 from aiter_moe.configs.table import Key, Row
 from aiter_moe.dispatch import MOEMetadata, get_2stage_cfgs
@@ -42,16 +42,6 @@ ARGS = {
     "intermediate_pad": 0,
     "target": "gfx950",
 }
-
-
-@pytest.fixture(autouse=True)
-def _plain_environment(monkeypatch):
-    for variable in (
-        "AITER_KSPLIT", "AITER_BYPASS_TUNE_CONFIG", "AITER_MOE_CONFIG", "AITER_CONFIG_FMOE",
-        "CU_NUM", "AITER_MOE_TARGET", "AITER_USE_NT", "AITER_MOE_THREADS",
-    ):  # fmt: skip
-        monkeypatch.delenv(variable, raising=False)
-    monkeypatch.setattr(log, "_announced", set())
 
 
 def cfgs(**changes) -> MOEMetadata:

@@ -23,14 +23,6 @@ GPT_OSS = [
 ]  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def _plain_environment(monkeypatch):
-    for variable in ("AITER_KSPLIT", "AITER_BYPASS_TUNE_CONFIG", "AITER_MOE_CONFIG"):
-        monkeypatch.delenv(variable, raising=False)
-    monkeypatch.delenv("AITER_CONFIG_FMOE", raising=False)
-    monkeypatch.delenv("CU_NUM", raising=False)
-
-
 @pytest.fixture
 def table(tmp_path):
     rows = [

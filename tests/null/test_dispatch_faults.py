@@ -25,15 +25,6 @@ from aiter_moe.problem import token_tier
 from aiter_moe.verdict import Overrides
 
 
-@pytest.fixture(autouse=True)
-def _plain_environment(monkeypatch):
-    for variable in (
-        "AITER_KSPLIT", "AITER_BYPASS_TUNE_CONFIG", "AITER_MOE_CONFIG", "AITER_CONFIG_FMOE",
-        "CU_NUM",
-    ):  # fmt: skip
-        monkeypatch.delenv(variable, raising=False)
-
-
 def test_a_gelu_call_does_not_take_a_silu_row():
     silu = problem(activation=ActivationType.Silu)
     gelu = problem(activation=ActivationType.Gelu)

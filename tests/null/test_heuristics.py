@@ -31,13 +31,6 @@ ACTS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _plain_environment(monkeypatch):
-    for name in ("AITER_KSPLIT", "AITER_USE_NT", "CU_NUM", "AITER_SITUV2_A4W4"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.delenv("GPTOSS_SWIGLU_MXFP4_BF16_BOUND", raising=False)
-
-
 @pytest.mark.parametrize("device", DEVICES)
 def test_ksplit_equals_aiter(device):
     for *args, expected in golden("heuristic_formulas")[f"{device}_ksplit"].tolist():
