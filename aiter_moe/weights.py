@@ -14,15 +14,13 @@ from weakref import ReferenceType, WeakKeyDictionary, ref
 
 import torch
 
-from aiter_moe import dtypes
 from aiter_moe.enums import GateMode
-from aiter_moe.errors import ArgumentError, DtypeError, LayoutError
+from aiter_moe.errors import ArgumentError, LayoutError
+from aiter_moe.formats import code_bytes
 from aiter_moe.layouts import Layout, PackedWeight
 from aiter_moe.layouts.adopt import adopt
+from aiter_moe.layouts.marks import SHUFFLE_KINDS
 from aiter_moe.log import warn_once
-
-# kinds some loaders mark their weights with, whose w1 always interleaves gate and up rows
-INTERLEAVED_KINDS = ("mxfp4_moe", "mxfp4_guinterleave")
 
 _Place = tuple[int, tuple[int, ...]]
 
@@ -83,7 +81,7 @@ def kernel_weight(
     if isinstance(weight, PackedWeight):
         packed = _given_packed(weight, scale, name)
     else:
-        scale = _checked_raw(weight, scale, name)
+        scale = _given_scale(weight, scale, name)
         gate_up = _gate_up(weight, gate_mode, name)
         packed = PackedWeight.from_aiter(weight, scale, gate_up=gate_up, name=name)
     _check_gate_order(packed.layout, gate_mode, name)
@@ -119,7 +117,7 @@ def flat_weight(
         given = _given_packed(weight, scale, name)
         flat = FlatWeight(given.codes, given.scales, given.layout, given.rows, given.cols)
     else:
-        scale = _checked_raw(weight, scale, name)
+        scale = _given_scale(weight, scale, name)
         codes, scales, layout = adopt(weight, scale, _gate_up(weight, gate_mode, name), name)
         flat = FlatWeight(codes, scales, layout, codes.shape[1], codes.shape[2] * 2)
     _check_gate_order(flat.layout, gate_mode, name)
@@ -134,21 +132,11 @@ def _given_packed(weight: PackedWeight, scale: torch.Tensor | None, name: str) -
     return weight
 
 
-def _checked_raw(weight: torch.Tensor, scale: torch.Tensor | None, name: str) -> torch.Tensor:
-    """Return the scales of a raw weight, or refuse what cannot be MXFP4."""
-    if weight.dtype not in (dtypes.fp4x2, torch.uint8):
-        raise DtypeError(
-            f"{name} is {weight.dtype}; pass MXFP4 codes (dtypes.fp4x2 or uint8), e.g. from "
-            "per_1x32_f4_quant"
-        )
-    if weight.dim() != 3:
-        raise ArgumentError(f"{name} must be [experts, rows, cols / 2], got {list(weight.shape)}")
+def _given_scale(weight: torch.Tensor, scale: torch.Tensor | None, name: str) -> torch.Tensor:
+    """Return the scales of a raw weight; codes that cannot be MXFP4 are refused first."""
+    code_bytes(weight, name)
     if scale is None:
         raise ArgumentError(f"{name} has no scales; pass {name}_scale, or a PackedWeight as {name}")
-    if scale.dtype not in (dtypes.fp8_e8m0, torch.uint8):
-        raise DtypeError(
-            f"{name}_scale is {scale.dtype}; pass e8m0 bytes (dtypes.fp8_e8m0 or uint8)"
-        )
     return scale
 
 
@@ -157,7 +145,7 @@ def _gate_up(weight: torch.Tensor, gate_mode: GateMode | None, name: str) -> boo
     if gate_mode is not None:
         return gate_mode is GateMode.INTERLEAVE
     kind = getattr(weight, "shuffle_kind", None)
-    return True if name == "w1" and kind in INTERLEAVED_KINDS else None
+    return True if name == "w1" and kind in SHUFFLE_KINDS else None
 
 
 def _check_gate_order(layout: Layout, gate_mode: GateMode | None, name: str) -> None:

@@ -2,7 +2,7 @@
 """Reading the layout of raw tensors as aiter's callers pass them, without copying a byte.
 
 Three things can speak: our exact mark, aiter's ``is_shuffled``, and the shape of the scales.
-Whatever contradicts is refused by name; this is the only place that believes attributes.
+Whatever contradicts is refused by name.
 """
 
 from __future__ import annotations
@@ -12,13 +12,10 @@ import torch
 from aiter_moe.errors import ArgumentError, LayoutError
 from aiter_moe.formats import MX_BLOCK, code_bytes, scale_bytes
 from aiter_moe.layouts.layout import Layout
-from aiter_moe.layouts.marks import is_shuffled, kernel_layout, mark_of
+from aiter_moe.layouts.marks import SHUFFLE_KINDS, is_shuffled, kernel_layout, mark_of
 from aiter_moe.layouts.scales import COL_TILE, WEIGHT_ROWS_MULTIPLE, ScaleLayout
 from aiter_moe.layouts.weights import WeightLayout
 from aiter_moe.sizes import round_up
-
-# Values of aiter's ``shuffle_kind``, all the same bytes: W, or R16+W for w1.
-_KNOWN_KINDS = ("mxfp4_moe", "mxfp4_guinterleave")
 
 _LOST_MARK = (
     "the mark is lost by .view(), .to(), slicing, .data = and nn.Parameter(); set "
@@ -115,9 +112,9 @@ def _foreign_layout(
     weight: torch.Tensor, scale: torch.Tensor, gate_up: bool | None, name: str
 ) -> Layout:
     kind = getattr(weight, "shuffle_kind", None)
-    if kind is not None and kind not in _KNOWN_KINDS:
+    if kind is not None and kind not in SHUFFLE_KINDS:
         raise LayoutError(
-            f"{name}: shuffle_kind={kind!r} is none of {', '.join(_KNOWN_KINDS)}; shuffle the "
+            f"{name}: shuffle_kind={kind!r} is none of {', '.join(SHUFFLE_KINDS)}; shuffle the "
             "row-major weight with shuffle_weight"
         )
     if getattr(weight, "is_guinterleave", False):

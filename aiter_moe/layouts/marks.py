@@ -19,6 +19,10 @@ from aiter_moe.layouts.weights import R16_W, W, WeightLayout
 
 Mark = WeightLayout | ScaleLayout | GateUpRows
 _MARK = "_aiter_moe_layout"
+
+SHUFFLE_KINDS = ("mxfp4_moe", "mxfp4_guinterleave")
+"""Values of aiter's ``shuffle_kind``, all the same bytes: W, or R16+W for w1."""
+
 _T = TypeVar("_T", bound=torch.Tensor)
 
 KERNEL_LAYOUTS: dict[Layout, tuple[WeightLayout, ScaleLayout]] = {
