@@ -8,7 +8,7 @@ gathers what a plan depends on (device, environment, files) and announces what i
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 
 import torch
@@ -45,14 +45,13 @@ class MOEMetadata:
     plan : Plan
         The chosen kernels, their source and the reasons.
 
-    The other fields are aiter's, with the one value they have here.
+    The other fields are aiter's, in its order, with the one value they have here.
     """
 
     stage1: Callable[..., torch.Tensor]
     stage2: Callable[..., torch.Tensor]
     block_m: int
     ksplit: int
-    plan: Plan
     run_1stage: bool = False
     has_bias: bool = False
     use_non_temporal_load: bool = True
@@ -63,6 +62,10 @@ class MOEMetadata:
     prequant: bool = True
     skip_inter_quant: bool = False
     route_bucket: str = ""
+    expected_sorted_blocks: int | None = None
+    min_sorted_blocks: int | None = None
+    max_sorted_blocks: int | None = None
+    plan: Plan = field(kw_only=True)
 
 
 def _announce(notices: tuple[Notice, ...]) -> None:

@@ -4,6 +4,7 @@
 from aiter_moe.layouts.aiter_scales import (
     e8m0_shuffle,
     e8m0_unshuffle,
+    moe_shuffle_scale,
     shuffle_scale,
     shuffle_scale_a16w4,
     unshuffle_scale,
@@ -11,6 +12,7 @@ from aiter_moe.layouts.aiter_scales import (
 )
 from aiter_moe.layouts.aiter_weights import (
     interleave_gate_up_rows,
+    moe_shuffle_weight,
     separate_gate_up_rows,
     shuffle_weight,
     shuffle_weight_a16w4,
@@ -39,6 +41,8 @@ __all__ = [
     "e8m0_unshuffle",
     "interleave_gate_up_rows",
     "load_packed",
+    "moe_shuffle_scale",
+    "moe_shuffle_weight",
     "per_1x32_f4_quant",
     "save_packed",
     "separate_gate_up_rows",

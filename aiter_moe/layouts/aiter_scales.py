@@ -146,6 +146,22 @@ def shuffle_scale_a16w4(src: torch.Tensor, experts_cnt: int, gate_up: bool) -> t
     return shuffle_scale(src, experts_cnt, is_guinterleave=True, gate_up=gate_up)
 
 
+def moe_shuffle_scale(
+    src: torch.Tensor,
+    experts_cnt: int | None = None,
+    is_guinterleave: bool = False,
+    gate_up: bool = False,
+) -> torch.Tensor:
+    """Shuffle MoE scales as `shuffle_scale` does (aiter ``moe_shuffle_scale`` up to gfx950).
+
+    Raises
+    ------
+    LayoutError, DtypeError, ArgumentError
+        As of `shuffle_scale`.
+    """
+    return shuffle_scale(src, experts_cnt, is_guinterleave, gate_up)
+
+
 def unshuffle_scale_a16w4(
     src: torch.Tensor, experts_cnt: int, gate_up: bool, cols: int | None = None
 ) -> torch.Tensor:

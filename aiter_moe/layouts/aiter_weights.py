@@ -144,6 +144,29 @@ def shuffle_weight_a16w4(src: torch.Tensor, NLane: int, gate_up: bool) -> torch.
     return shuffle_weight(src, (NLane, 16), is_guinterleave=True, gate_up=gate_up)
 
 
+def moe_shuffle_weight(
+    src: torch.Tensor,
+    experts_cnt: int | None = None,
+    is_guinterleave: bool = False,
+    gate_up: bool = False,
+    layout: tuple[int, int] = (16, 16),
+) -> torch.Tensor:
+    """Shuffle a MoE weight as `shuffle_weight` does (aiter ``moe_shuffle_weight`` up to gfx950).
+
+    Raises
+    ------
+    ArgumentError
+        `experts_cnt` is given and `src` holds another number of experts.
+    LayoutError
+        As of `shuffle_weight`.
+    """
+    if experts_cnt is not None and src.dim() == 3 and src.shape[0] != experts_cnt:
+        raise ArgumentError(
+            f"moe_shuffle_weight: experts_cnt={experts_cnt}, but the weight is {tuple(src.shape)}"
+        )
+    return shuffle_weight(src, layout, is_guinterleave=is_guinterleave, gate_up=gate_up)
+
+
 def unshuffle_weight_a16w4(src: torch.Tensor, NLane: int, gate_up: bool) -> torch.Tensor:  # noqa: N803
     """Undo `shuffle_weight_a16w4`.
 
