@@ -14,6 +14,7 @@ import errno
 import functools
 import hashlib
 import importlib.util
+import itertools
 import json
 import os
 import shutil
@@ -91,13 +92,13 @@ class ArtifactCache:
         self, target: str, source_key: str, machine: str, artifact_name: str
     ) -> Artifact | None:
         """Return an artifact made from a source by any compiler, the least key first, or None."""
-        for root in self.roots():
-            for path in sorted((root / target).glob(f"??/*/{MANIFEST}")):
-                manifest = _read_manifest(path)
-                same = manifest.get("source_key") == source_key
-                if same and manifest.get("machine") == machine:
-                    with contextlib.suppress(DamagedEntryError):
-                        return read_entry(path.parent, path.parent.name, artifact_name)
+        manifests = (sorted((root / target).glob(f"??/*/{MANIFEST}")) for root in self.roots())
+        for path in itertools.chain.from_iterable(manifests):
+            manifest = _read_manifest(path)
+            if (manifest.get("source_key"), manifest.get("machine")) != (source_key, machine):
+                continue
+            with contextlib.suppress(DamagedEntryError):
+                return read_entry(path.parent, path.parent.name, artifact_name)
         return None
 
     @contextlib.contextmanager
@@ -247,7 +248,10 @@ def write_manifest(folder: Path, artifact_name: str, facts: dict[str, Any]) -> N
 def _user_root() -> Path:
     import platformdirs
 
-    return Path(platformdirs.user_cache_dir("aiter_moe"))
+    try:
+        return Path(platformdirs.user_cache_dir("aiter_moe"))
+    except RuntimeError:  # a container's user with neither HOME nor an entry in passwd
+        return Path("/nonexistent/.cache/aiter_moe")  # whence a temporary folder takes over
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:

@@ -164,11 +164,14 @@ def _metadata(data: bytes) -> Mapping[str, Any]:
     for offset, size in _note_sections(data):
         for name, kind, description in _notes(_slice(data, offset, size)):
             if name == NOTE_NAME and kind == NOTE_METADATA:
-                metadata = decode(description)
-                if not isinstance(metadata, dict):
-                    raise ValueError("its metadata is not a map")
-                return metadata
+                return _map(decode(description))
     raise ValueError("it has no AMDGPU metadata note")
+
+
+def _map(metadata: object) -> Mapping[str, Any]:
+    if not isinstance(metadata, dict):
+        raise ValueError("its metadata is not a map")
+    return metadata
 
 
 def _note_sections(data: bytes) -> Iterator[tuple[int, int]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 from aiter_moe.codegen.instance import ACTIVATIONS, BLOCK_M, Instance
 from aiter_moe.enums import Kind
@@ -106,12 +107,9 @@ def _tiles(stage: int) -> Iterator[CpuTile]:
 
 def cpu_instances() -> Iterator[Instance]:
     """Yield every CPU instance: kinds x stages x block_m x activations x tiles, in fixed order."""
-    for kind in Kind:
-        for block_m in BLOCK_M:
-            for tile in _tiles(1):
-                for activation in ACTIVATIONS:
-                    yield Instance("cpu", kind, 1, block_m, activation, False, tile)
-                    if kind is Kind.A16W4:
-                        yield Instance("cpu", kind, 1, block_m, activation, True, tile)
-            for tile in _tiles(2):
-                yield Instance("cpu", kind, 2, block_m, None, False, tile)
+    for kind, block_m in product(Kind, BLOCK_M):
+        splits = (False, True) if kind is Kind.A16W4 else (False,)
+        for tile, activation, split_k in product(_tiles(1), ACTIVATIONS, splits):
+            yield Instance("cpu", kind, 1, block_m, activation, split_k, tile)
+        for tile in _tiles(2):
+            yield Instance("cpu", kind, 2, block_m, None, False, tile)
