@@ -73,11 +73,6 @@ class KernelResources:
         granules = max(1, ceil_div(self.vgprs, VGPR_GRANULE))
         return min(MAX_WAVES, VGPRS_A_SIMD // (granules * VGPR_GRANULE))
 
-    @property
-    def spills(self) -> int:
-        """Registers spilled, vector and scalar."""
-        return self.vgpr_spills + self.sgpr_spills
-
 
 @dataclass(frozen=True, slots=True)
 class CodeObject:

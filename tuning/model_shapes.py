@@ -2,7 +2,8 @@
 """The models we ship untuned shape files for: their sizes as data, and the rows that follow.
 
 Sizes are those of the models' published configuration, divided by the tensor-parallel degree
-where the name says so. The files in ``tuning/shapes`` are written from here (a test compares).
+where the name says so. The files in ``tuning/shapes`` are written from here by
+`write_files` (a test compares).
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ def check_resources(instance: Instance, artifact: Artifact) -> None:
     assert resources["arch"] == "gfx950" and set(kernels) == expected
     for kernel in kernels.values():
         assert (kernel["vgpr_spills"], kernel["sgpr_spills"], kernel["scratch_bytes"]) == (0, 0, 0)
-        assert kernel["kernarg_bytes"] == ctypes.sizeof(StageArgs) == 176
+        assert kernel["kernarg_bytes"] == ctypes.sizeof(StageArgs) == 168
     main = kernels[instance.name]
     assert main["lds_bytes"] == lds_bytes(instance) <= LDS_BYTES
     assert main["vgprs"] <= tile.vgpr_budget

@@ -77,7 +77,7 @@ def test_every_figure_is_read_from_its_field(tmp_path: Path) -> None:
         name="k", vgprs=10, agprs=11, sgprs=12, lds_bytes=13, scratch_bytes=14, vgpr_spills=15,
         sgpr_spills=16, max_workgroup=17, kernarg_bytes=18,
     )  # fmt: skip
-    assert found.kernels[0].spills == 31
+    assert found.kernels[0].vgpr_spills + found.kernels[0].sgpr_spills == 31
     assert found.resources()["kernels"][1]["name"] == "finish"
 
 

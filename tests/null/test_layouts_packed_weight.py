@@ -241,7 +241,6 @@ def test_torch_compile_traces_through_a_packed_weight(backend):
 
 
 C, SC = plain()
-U8 = torch.uint8
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,11 @@ def test_a_committed_shape_file_is_what_its_model_says(model):
     assert shapes.packaged(model.name).read_text(encoding="utf-8") == shapes.csv_text(model)
 
 
+def test_the_committed_files_are_those_that_are_written(tmp_path):
+    written = {path.name: path.read_text() for path in shapes.write_files(tmp_path)}
+    assert written == {path.name: path.read_text() for path in shapes.FOLDER.glob("*.csv")}
+
+
 def test_no_shape_file_is_without_a_model():
     assert {p.stem for p in shapes.FOLDER.glob("*.csv")} == {m.name for m in shapes.MODELS}
 
