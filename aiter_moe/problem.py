@@ -87,7 +87,7 @@ class Problem:
     q_dtype_a : torch.dtype
         Activations as the GEMM sees them: ``dtypes.fp4x2`` (a4w4) or ``torch.bfloat16`` (a16w4).
     dtype : torch.dtype
-        Hidden states and output.
+        Hidden states; the output has this type too unless the caller names another.
     has_bias : bool
         Both stages add a per-expert f32 bias.
     gate_mode : GateMode

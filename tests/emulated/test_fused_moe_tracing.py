@@ -14,6 +14,7 @@ from aiter_moe import (
     ArgumentError,
     Kind,
     PackedWeight,
+    dtypes,
     e8m0_shuffle,
     fused_moe,
     shuffle_weight,
@@ -147,3 +148,15 @@ def test_the_number_of_local_tokens_may_be_a_plain_integer(problem):
     out = moe(*args, num_local_tokens=2)
     assert torch.equal(out[:2], moe(*args)[:2])
     assert not out[2:].any()
+
+
+@pytest.mark.parametrize("kind", [Kind.A16W4, Kind.A4W4])
+def test_the_output_type_is_the_callers_whatever_the_hidden_states_are(problem, kind):
+    (w1, w2), _ = operands(problem, "packed")
+    q_dtype_a = torch.bfloat16 if kind is Kind.A16W4 else dtypes.fp4x2
+    out = moe(
+        problem.x, w1, w2, problem.topk_weights, problem.topk_ids, q_dtype_a=q_dtype_a,
+        dtype=torch.float16,
+    )  # fmt: skip
+    assert out.dtype == torch.float16
+    assert relative_l2(out, reference_moe(problem, ActivationType.Swiglu, kind)) <= 4e-3
