@@ -118,6 +118,17 @@ class ArtifactCache:
             with contextlib.suppress(OSError):  # others may be building
                 folder.parent.rmdir()
 
+    def settle(self, target: str) -> Path:
+        """Return the root that new entries go to, having tried it; other processes can share it.
+
+        Raises
+        ------
+        CacheError
+            As `private_folder`.
+        """
+        with self.private_folder(target):
+            return self.write_root
+
     def lock(self, key: str, what: str) -> contextlib.AbstractContextManager[bool]:
         """Hold the lock of `key` (`codegen.lock.key_lock`)."""
         return key_lock(self.write_root / "locks", key, what)

@@ -122,6 +122,14 @@ def _shape_file(untuned: Path | None, shapes: str | None) -> Path:
     return untuned if untuned is not None else packaged(shapes or "")
 
 
+def _cache_folder(target: str) -> str:
+    """Return the cache folder the child shall use: where the cache is temporary, this process's."""
+    from aiter_moe.codegen.cache import default_cache
+
+    cache = default_cache()
+    return str(cache.root if cache.origin else cache.settle(target))
+
+
 def _measurer(job: Job, scratch: Path) -> Measurer:
     from aiter_moe.tuning.child import Child
     from aiter_moe.tuning.measurer import Measurer
@@ -129,6 +137,7 @@ def _measurer(job: Job, scratch: Path) -> Measurer:
     environment = env.child_environment(
         {
             env.TARGET: job.facts.gfx,
+            env.CACHE_DIR: _cache_folder(job.facts.gfx),
             env.CONFIG: str(job.output.resolve()),
             env.AITER_CONFIG_FMOE: "",
             env.THREADS: str(job.facts.cu_num),

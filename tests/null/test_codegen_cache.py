@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import multiprocessing
@@ -12,7 +13,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from codegen_fakes import FakeCompiler, leftovers, unit
@@ -201,6 +204,7 @@ def test_an_unwritable_default_cache_gives_way_to_a_temporary_one_with_one_annou
         ensure(unit("int y;\n"), cache)
     assert made.path.is_relative_to(cache_module.temporary_root())
     assert ensure(unit(), cache) == made
+    assert ArtifactCache(cache.root).settle("cpu") == cache_module.temporary_root()
     assert len(fake.calls) == 2
     assert len(caplog.messages) == 1
     assert "AITER_MOE_CACHE_DIR" in caplog.messages[0]
@@ -221,6 +225,32 @@ def test_the_environment_places_the_cache(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
     assert default_cache().root == tmp_path / "user" / "aiter_moe"
     assert default_cache().extra[0].name == "prebuilt"
+
+
+def test_a_user_without_a_home_gets_a_temporary_cache(
+    monkeypatch: pytest.MonkeyPatch, fake: FakeCompiler
+) -> None:
+    def homeless(_: str) -> str:
+        raise RuntimeError("could not determine the home directory")
+
+    monkeypatch.delenv("AITER_MOE_CACHE_DIR", raising=False)
+    monkeypatch.setattr("platformdirs.user_cache_dir", homeless)
+    monkeypatch.setattr(Path, "mkdir", refusing_outside(cache_module.temporary_root()))
+    made = ensure(unit("int homeless;\n"))
+    assert made.path.is_relative_to(cache_module.temporary_root())
+    assert len(fake.calls) == 1
+
+
+def refusing_outside(root: Path) -> Callable[..., None]:
+    """Return a mkdir of a user who may write below `root` alone."""
+    mkdir = Path.mkdir
+
+    def attempt(path: Path, *options: Any, **named: Any) -> None:
+        if not path.is_relative_to(root):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        mkdir(path, *options, **named)
+
+    return attempt
 
 
 def test_entries_are_readable_by_whom_the_umask_lets(cache: ArtifactCache) -> None:
