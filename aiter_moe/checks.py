@@ -44,7 +44,8 @@ def check_hidden(hidden: torch.Tensor, a1_scale: torch.Tensor | None, model_dim:
         )
     if hidden.shape[1] != model_dim:
         raise ArgumentError(
-            f"hidden_states {_shape(hidden)} do not fit weights of model_dim {model_dim}"
+            f"hidden_states {_shape(hidden)} do not fit weights of model_dim {model_dim}; pass "
+            f"[tokens, {model_dim}]"
         )
 
 
@@ -67,7 +68,8 @@ def check_weights(w1: PackedWeight, w2: PackedWeight) -> None:
         raise ArgumentError(f"w1 holds {w1.experts} experts, w2 holds {w2.experts}")
     if w1.cols != w2.rows:
         raise ArgumentError(
-            f"w1 reduces over {w1.cols} elements but w2 produces {w2.rows}: both are model_dim"
+            f"w1 reduces over {w1.cols} elements but w2 produces {w2.rows}: both are model_dim; "
+            "pass w1 [experts, 2 * inter_dim, model_dim], then w2 [experts, model_dim, inter_dim]"
         )
     if w1.rows == w2.cols:
         raise UnsupportedProblemError(

@@ -227,6 +227,7 @@ class Tuner:
         for done, report in enumerate(build_many(units), start=1):
             if report.error is not None:
                 self._broken[report.unit.name] = str(report.error)
+                self.watcher.say(str(report.error))
             elif report.artifact is not None:
                 self._compiler = str(report.artifact.manifest["compiler"])
                 self.summary.cached += report.cached
@@ -267,7 +268,8 @@ class Tuner:
         for trial in trials:
             if not isinstance(trial.outcome, Ok):
                 self.summary.rejected.append((problem, trial))
-                self.watcher.say(f"{name}: {trial.candidate}: {describe(trial.outcome)}")
+                if trial.candidate.instance.name not in self._broken:  # told when it was built
+                    self.watcher.say(f"{name}: {trial.candidate}: {describe(trial.outcome)}")
         try:
             choice = select(trials, incumbent)
         except UnsupportedProblemError as error:

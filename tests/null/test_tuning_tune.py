@@ -228,11 +228,14 @@ def test_a_kernel_that_does_not_compile_is_not_run(tmp_path, instant_builds):
     victim = listed(A16W4, 1)[0]
     instant_builds.add(victim.instance.name)
     fleet = Fleet({("check", victim): AssertionError("ran")})
-    tuner, _ = sweep(tmp_path, fleet, [A16W4])
+    tuner, watcher = sweep(tmp_path, fleet, [A16W4, replace(A16W4, token=128)])
     summary = tuner.run()
+    assert [line for line in watcher.lines if victim.instance.name in line] == [
+        f"{victim.instance.name}: no"
+    ]
     assert {t.candidate.instance for _, t in summary.rejected} == {victim.instance}
     assert all(isinstance(t.outcome, CompileError) for _, t in summary.rejected)
-    assert len(summary.written) == 1
+    assert len(summary.written) == 2
 
 
 def test_a_problem_without_a_right_kernel_is_reported_and_the_others_are_tuned(tmp_path):
