@@ -7,8 +7,10 @@ from aiter_moe.layouts.aiter_scales import (
     moe_shuffle_scale,
     shuffle_scale,
     shuffle_scale_a16w4,
+    shuffle_scale_n32k4,
     unshuffle_scale,
     unshuffle_scale_a16w4,
+    unshuffle_scale_n32k4,
 )
 from aiter_moe.layouts.aiter_weights import (
     interleave_gate_up_rows,
@@ -48,10 +50,12 @@ __all__ = [
     "separate_gate_up_rows",
     "shuffle_scale",
     "shuffle_scale_a16w4",
+    "shuffle_scale_n32k4",
     "shuffle_weight",
     "shuffle_weight_a16w4",
     "unshuffle_scale",
     "unshuffle_scale_a16w4",
+    "unshuffle_scale_n32k4",
     "unshuffle_weight",
     "unshuffle_weight_a16w4",
 ]

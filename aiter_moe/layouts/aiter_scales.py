@@ -12,7 +12,9 @@ import torch
 
 from aiter_moe.errors import ArgumentError, LayoutError
 from aiter_moe.formats import scale_bytes
+from aiter_moe.layouts.gfx1250_scales import Gfx1250ScaleLayout
 from aiter_moe.layouts.marks import mark, refuse_other, refuse_shuffled
+from aiter_moe.layouts.rows import GateUpRows
 from aiter_moe.layouts.scales import (
     R16_S,
     ROW_TILE,
@@ -230,3 +232,59 @@ def _scale_layout(
             f"{experts_cnt} experts; pad N"
         )
     return (R16_S if gate_up else S), experts_cnt
+
+
+def _gfx1250_layout(is_guinterleave: bool, gate_up: bool) -> Gfx1250ScaleLayout:
+    return Gfx1250ScaleLayout(GateUpRows(1) if is_guinterleave and gate_up else None)
+
+
+def shuffle_scale_n32k4(
+    src: torch.Tensor, experts_cnt: int, is_guinterleave: bool = False, gate_up: bool = False
+) -> torch.Tensor:
+    """Shuffle e8m0 scales for gfx1250 (aiter ``shuffle_scale_n32k4``).
+
+    Parameters
+    ----------
+    src : torch.Tensor
+        uint8 or e8m0 [E * N, C] or [E, N, C], N % 32 == 0 and C % 4 == 0.
+    experts_cnt : int
+        E.
+    is_guinterleave, gate_up : bool
+        Both: gate and up rows alternate singly first.
+
+    Returns
+    -------
+    torch.Tensor
+        Same dtype [E, N/32, 32 * C], ``is_shuffled`` set; kernels here refuse it by name.
+
+    Raises
+    ------
+    LayoutError
+        The shape does not divide into tiles, or `src` is already shuffled.
+    DtypeError
+        Neither uint8 nor e8m0.
+    """
+    refuse_shuffled(src, "shuffle_scale_n32k4")
+    layout = _gfx1250_layout(is_guinterleave, gate_up)
+    plain = scale_bytes(src, "shuffle_scale_n32k4")
+    if plain.dim() == 2 and experts_cnt > 0 and plain.shape[0] % experts_cnt == 0:
+        plain = plain.reshape(experts_cnt, -1, plain.shape[1])
+    return mark(layout.shuffle(plain).contiguous().view(src.dtype), layout)
+
+
+def unshuffle_scale_n32k4(
+    src: torch.Tensor, is_guinterleave: bool = False, gate_up: bool = False
+) -> torch.Tensor:
+    """Undo `shuffle_scale_n32k4`: row-major [E, N, C], same dtype, without marks.
+
+    Raises
+    ------
+    LayoutError
+        The shape does not divide into tiles, or `src` is marked as another layout.
+    DtypeError
+        Neither uint8 nor e8m0.
+    """
+    layout = _gfx1250_layout(is_guinterleave, gate_up)
+    refuse_other(src, layout, "unshuffle_scale_n32k4")
+    plain = layout.unshuffle(scale_bytes(src, "unshuffle_scale_n32k4"))
+    return plain.contiguous().view(src.dtype)

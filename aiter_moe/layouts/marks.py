@@ -12,12 +12,13 @@ from typing import TypeVar
 import torch
 
 from aiter_moe.errors import LayoutError
+from aiter_moe.layouts.gfx1250_scales import Gfx1250ScaleLayout
 from aiter_moe.layouts.layout import Layout
 from aiter_moe.layouts.rows import GateUpRows
 from aiter_moe.layouts.scales import R16_S, S, ScaleLayout
 from aiter_moe.layouts.weights import R16_W, W, WeightLayout
 
-Mark = WeightLayout | ScaleLayout | GateUpRows
+Mark = WeightLayout | ScaleLayout | Gfx1250ScaleLayout | GateUpRows
 _MARK = "_aiter_moe_layout"
 
 SHUFFLE_KINDS = ("mxfp4_moe", "mxfp4_guinterleave")
