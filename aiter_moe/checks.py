@@ -14,6 +14,7 @@ import torch
 from aiter_moe import dtypes
 from aiter_moe.enums import ActivationType, GateMode, QuantType
 from aiter_moe.errors import ArgumentError, DtypeError, UnsupportedProblemError
+from aiter_moe.formats import MX_BLOCK
 from aiter_moe.layouts import PackedWeight
 
 
@@ -52,7 +53,7 @@ def check_hidden(hidden: torch.Tensor, a1_scale: torch.Tensor | None, model_dim:
 def _check_quantised(hidden: torch.Tensor, scale: torch.Tensor | None, model_dim: int) -> None:
     if scale is None:
         raise ArgumentError("hidden_states are fp4x2 codes; pass their e8m0 scales as a1_scale")
-    want = [hidden.shape[0], model_dim // 32]
+    want = [hidden.shape[0], model_dim // MX_BLOCK]
     if hidden.shape[1] * 2 != model_dim or _shape(scale) != want:
         raise ArgumentError(
             f"fp4x2 hidden_states {_shape(hidden)} with a1_scale {_shape(scale)} do not fit "

@@ -73,15 +73,14 @@ def _announce(notices: tuple[Notice, ...]) -> None:
         (warn_once if notice.warning else info_once)(notice.key, notice.text)
 
 
-def merged_overrides(overrides: Overrides, is_ep: bool) -> Overrides:
+def merged_overrides(overrides: Overrides) -> Overrides:
     """Return `overrides` with what the environment insists on; the caller's ksplit comes first."""
     ksplit = env.AITER_KSPLIT.integer()
     if ksplit and not overrides.ksplit:
         origin = f"{env.AITER_KSPLIT.name}={ksplit}"
         overrides = replace(overrides, ksplit=ksplit, origin=origin)
-    ignore_rows = overrides.ignore_rows or env.AITER_BYPASS_TUNE_CONFIG.flag()
-    if (ignore_rows, is_ep) != (overrides.ignore_rows, overrides.is_ep):
-        overrides = replace(overrides, ignore_rows=ignore_rows, is_ep=is_ep or overrides.is_ep)
+    if env.AITER_BYPASS_TUNE_CONFIG.flag() and not overrides.ignore_rows:
+        overrides = replace(overrides, ignore_rows=True)
     return overrides
 
 
@@ -115,7 +114,6 @@ def metadata_for(
     target: Target,
     overrides: Overrides | None = None,
     *,
-    is_ep: bool = False,
     config_file: str | None = None,
 ) -> MOEMetadata:
     """Return the dispatch of a problem on a target.
@@ -128,8 +126,6 @@ def metadata_for(
         Where (`targets.registry.running_target`).
     overrides : Overrides or None
         What the caller insists on.
-    is_ep : bool
-        Expert parallelism: tuned rows of topk - 1 serve too.
     config_file : str or None
         Tuned CSV files to search before those of the environment.
 
@@ -143,7 +139,7 @@ def metadata_for(
     return _metadata(
         problem,
         target.facts,
-        merged_overrides(overrides or Overrides(), is_ep),
+        merged_overrides(overrides or Overrides()),
         stamps(config_file),
         env.AITER_USE_NT.integer(),
     )
@@ -278,7 +274,6 @@ def get_2stage_cfgs(  # noqa: PLR0913, PLR0917 - aiter's signature
         skip_inter_quant=skip_inter_quant if problem.kind is Kind.A4W4 else None,
         hidden_pad=hidden_pad,
         intermediate_pad=intermediate_pad,
+        is_ep=is_ep,
     )
-    return metadata_for(
-        problem, running_target(target), overrides, is_ep=is_ep, config_file=config_file
-    )
+    return metadata_for(problem, running_target(target), overrides, config_file=config_file)

@@ -125,7 +125,7 @@ def explain(
     files = stamps(config_file)
     table = table_of(files)
     kernels = kernels or kernels_of(facts)
-    case = Case.of(problem, facts, kernels, merged_overrides(overrides or Overrides(), False))
+    case = Case.of(problem, facts, kernels, merged_overrides(overrides or Overrides()))
     plan, error = None, ""
     try:
         plan = make_plan(problem, facts, table, case.overrides, kernels)

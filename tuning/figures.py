@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from aiter_moe.configs.table import Key, Row
 from aiter_moe.enums import Kind
+from aiter_moe.formats import MX_BLOCK
 from aiter_moe.problem import Problem
 from aiter_moe.targets.base import DeviceFacts
 from aiter_moe.tuning.outcomes import Ok
@@ -27,8 +28,8 @@ SEED = "seed"
 def bytes_moved(problem: Problem, active_experts: int) -> int:
     """Return the least bytes a call moves: weights of the active experts, input, output."""
     elements = 3 * problem.model_dim * problem.inter_dim
-    weights = active_experts * (elements // 2 + elements // 32)
-    width = {Kind.A16W4: 2.0, Kind.A4W4: 0.5 + 1 / 32}[problem.kind]
+    weights = active_experts * (elements // 2 + elements // MX_BLOCK)
+    width = {Kind.A16W4: 2.0, Kind.A4W4: 0.5 + 1 / MX_BLOCK}[problem.kind]
     rows = problem.token * problem.model_dim
     return weights + round(rows * width) + rows * problem.dtype.itemsize
 

@@ -85,7 +85,7 @@ class CpuLauncher:
     @property
     def facts(self) -> DeviceFacts:
         """Identity of the device, with the threads a launch would use now."""
-        return _facts(thread_count(), env.CPU_ISA.text())
+        return cpu_facts()
 
     def _ready(self) -> tuple[Runtime, int]:
         """Return the support library, loaded on first use, and the threads of a launch."""
