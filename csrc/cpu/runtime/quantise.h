@@ -9,7 +9,7 @@
 #endif
 
 #include "cpu/runtime/convert.h"
-#include "cpu/runtime/pool.h"
+#include "common/pool.h"
 
 namespace aiter_moe {
 

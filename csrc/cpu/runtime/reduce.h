@@ -3,7 +3,7 @@
 #pragma once
 
 #include "cpu/runtime/convert.h"
-#include "cpu/runtime/pool.h"
+#include "common/pool.h"
 
 namespace aiter_moe {
 

@@ -6,7 +6,7 @@
 #pragma GCC visibility push(hidden)
 #include "common/export.h"
 #include "common/stage_args.h"
-#include "cpu/runtime/pool.h"
+#include "common/pool.h"
 #include "cpu/runtime/quantise.h"
 #include "cpu/runtime/reduce.h"
 #include "cpu/runtime/scale_sort.h"

@@ -3,7 +3,7 @@
 // Rows that are no token and columns past the last block are 0.
 #pragma once
 
-#include "cpu/runtime/pool.h"
+#include "common/pool.h"
 
 namespace aiter_moe {
 

@@ -3,7 +3,7 @@
 // A counting sort over chunks of tokens: count, place, write; the order is that of one chunk.
 #pragma once
 
-#include "cpu/runtime/pool.h"
+#include "common/pool.h"
 
 namespace aiter_moe {
 

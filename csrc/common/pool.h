@@ -5,7 +5,7 @@
 // nobody waits for a thread that has not come at all. Results never depend on who runs which item.
 #pragma once
 
-#include "cpu/runtime/gate.h"
+#include "common/gate.h"
 
 namespace aiter_moe {
 

@@ -2,7 +2,7 @@
 // A word that threads wait on until it changes: they spin for a moment, then sleep.
 #pragma once
 
-#include "cpu/runtime/host.h"
+#include "common/host.h"
 
 namespace aiter_moe {
 
