@@ -3,10 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 TORCH ?= torch==2.13.0
+COUNT ?= 2000
+SEED ?= 1
 SHAPES ?= gptoss-20b-quick
 TUNED ?= tuned/$(SHAPES).csv
 
-.PHONY: help tune test test-slow lint build bench clean
+.PHONY: help tune test test-slow fuzz lint build bench clean
 
 help:            ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,6 +21,9 @@ test: $(VENV)/.ready-test  ## run the tests
 
 test-slow: $(VENV)/.ready-test  ## run the long sweeps too
 	@$(BIN)/python -m pytest -m "not gpu"
+
+fuzz: $(VENV)/.ready-test  ## random kernels, emulated and native: COUNT=2000 SEED=1
+	@PYTHONPATH=tests $(BIN)/python -m differential.compare --count $(COUNT) --seed $(SEED)
 
 lint: $(VENV)/.ready-dev  ## style, types and import contracts
 	$(BIN)/ruff check .
