@@ -40,11 +40,11 @@ AITER_MOE_DEVICE Buffer expert_scales(const StageArgs& a, int expert) {
 }
 
 // Stage 1: strips of the 32 columns `group` of gate and up. Separated rows: the first strip is
-// gate, the second up; interleaved rows: each strip is 16 gate and 16 up rows.
+// gate, the second up, which begin half way down the physical rows (n may leave padding out);
+// interleaved rows: each strip is 16 gate and 16 up rows.
 AITER_MOE_DEVICE int gate_up_strip(const StageArgs& a, int group, int which) {
-  const int groups = a.n / strip_rows;
-  const int inside = smaller(group, groups - 1);
-  return a.interleaved ? 2 * inside + which : inside + which * groups;
+  const int inside = smaller(group, a.n / strip_rows - 1);
+  return a.interleaved ? 2 * inside + which : inside + which * (a.w_rows / (2 * strip_rows));
 }
 
 // Stage 2: the strip of output columns 32 * group onwards; columns past n repeat the last strip,

@@ -14,10 +14,12 @@ AITER_MOE_DEVICE i64 partial_offset(const StageArgs& a, int part, int sorted_row
   return (static_cast<i64>(part) * a.sorted_rows + sorted_row) * 2 * a.n;
 }
 
-// Bias of 4 columns from `column` on; `half` 1 is up. Bias is never interleaved.
+// Bias of 4 columns from `column` on; `half` 1 is up. Bias is never interleaved, and its halves
+// are those of the physical rows.
 AITER_MOE_DEVICE f32x4 gate_up_bias(const StageArgs& a, int expert, int half, int column) {
   if (!a.bias) return f32x4{0, 0, 0, 0};
-  return load_f32x4(a.bias + static_cast<i64>(expert) * a.bias_stride + half * a.n + column);
+  const i64 of_expert = static_cast<i64>(expert) * a.bias_stride;
+  return load_f32x4(a.bias + of_expert + half * (a.bias_stride / 2) + column);
 }
 
 // Weight, bias and activation of 4 columns of one slot, and the store of their bf16 row part.
