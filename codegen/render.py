@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aiter_moe.codegen.cpu import RUNTIME_FEATURES, feature_flags
+from aiter_moe.codegen.cpu import COMMON_FLAGS, RUNTIME_FEATURES, feature_flags
 from aiter_moe.codegen.device_compiler import DEVICE_FLAGS
 from aiter_moe.codegen.host_compiler import LINK_FLAGS, host_flags
 from aiter_moe.codegen.instance import Instance
@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 # Raised when the header or the variables of templates change.
 GENERATOR = "aiter_moe codegen 1"
 RUNTIME_NAME = "aiter_moe_cpu_runtime"
+EMULATOR_NAME = "aiter_moe_emulator"
+# Beside those of the runtime; all or none, as a handler picks its path by AVX-512.
+EMULATOR_FEATURES = RUNTIME_FEATURES | {"avx2", "fma", "f16c"}
+# Each rounding of an emulated instruction is one of its own.
+EMULATOR_FLAGS = (*COMMON_FLAGS, "-ffp-contract=off")
 
 
 @cache
@@ -86,6 +91,23 @@ def runtime_unit(features: frozenset[str] = frozenset()) -> BuildUnit:
     # An include, so that the library's own files find each other in their folder.
     body = '#include "cpu/runtime/runtime.cpp"\n'
     return BuildUnit(RUNTIME_NAME, "cpu", file_name, header + body, flags)
+
+
+def emulator_unit(features: frozenset[str] = frozenset()) -> BuildUnit:
+    """Return the build unit of the emulator of gfx950 and gfx942, csrc/emulator/emulator.cpp.
+
+    Parameters
+    ----------
+    features : frozenset of str
+        Instruction-set features of the machine, as /proc/cpuinfo names them; the emulator is
+        built with EMULATOR_FEATURES where it has them all, else for any CPU.
+    """
+    usable = EMULATOR_FEATURES if features >= EMULATOR_FEATURES else frozenset[str]()
+    flags = (*EMULATOR_FLAGS, *feature_flags(usable))
+    file_name = f"{EMULATOR_NAME}.cpp"
+    header = _header("cpu", f"{EMULATOR_NAME}, the emulator", file_name, flags)
+    body = '#include "emulator/emulator.cpp"\n'
+    return BuildUnit(EMULATOR_NAME, "cpu", file_name, header + body, flags)
 
 
 def variables(instance: Instance) -> dict[str, Any]:

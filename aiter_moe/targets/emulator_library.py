@@ -1,0 +1,313 @@
+# SPDX-License-Identifier: MIT
+"""The emulator of gfx950 and gfx942 (csrc/emulator): builds it, loads it, launches code objects.
+
+    report = emulator("gfx950").launch(path, "kernel", (8, 1, 1), 256, arguments, tensors)
+
+Runs any code object on host memory; what the figures mean is `emulator_report`. Not here: the
+launcher that puts the pipeline on it (`aiter_moe.targets.emulator`).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from ctypes import c_char_p, c_int, c_long, c_uint, c_void_p
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+
+from aiter_moe.errors import LaunchError
+from aiter_moe.targets.emulator_report import (
+    ALL_CHECKS,
+    CounterWords,
+    EmulatorFaultError,
+    FaultRecord,
+    HitRecord,
+    LaunchReport,
+)
+
+__all__ = ["ALL_CHECKS", "Emulator", "EmulatorFaultError", "LaunchReport", "emulator"]
+
+# Device numbers of the library; each is one architecture.
+DEVICES = {"gfx950": 0, "gfx942": 1}
+MIRRORS = (FaultRecord, CounterWords, HitRecord)
+# Instructions a wave may take before it counts as hung.
+INSTRUCTION_LIMIT = 1 << 32
+
+_Tensor: TypeAlias = torch.Tensor | np.ndarray[Any, Any]
+# ctypes has no public names for its simple types.
+_CType: TypeAlias = Any
+_Function: TypeAlias = Callable[..., Any]
+
+# Keys of the `extra` argument of hipModuleLaunchKernel.
+_BUFFER_POINTER, _BUFFER_SIZE, _END = 1, 2, 3
+_SUCCESS, _ILLEGAL_ADDRESS, _LAUNCH_FAILURE = 0, 700, 719
+
+
+class Library:
+    """The shared library: HIP's calls and the emulator's own, by name.
+
+    Parameters
+    ----------
+    path : Path
+        The compiled library.
+
+    Raises
+    ------
+    LaunchError
+        If it cannot be loaded or lays its structs out differently.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self.cdll = ctypes.CDLL(str(path))
+        except OSError as error:
+            raise LaunchError(
+                f"cannot load {path}: {error}; delete its folder and try again to rebuild it"
+            ) from error
+        self.path = path
+        self.error_name = self.function("hipGetErrorName", c_char_p, c_int)
+        size = self.function("aiter_moe_emulator_struct_size", c_long, c_int)
+        for which, mirror in enumerate(MIRRORS):
+            if size(which) != ctypes.sizeof(mirror):
+                raise LaunchError(
+                    f"{path} has a {mirror.__name__} of {size(which)} bytes, this package reads "
+                    f"{ctypes.sizeof(mirror)}; delete its folder and try again to rebuild it"
+                )
+
+    def function(self, name: str, result: _CType, *arguments: _CType) -> _Function:
+        """Return a symbol as a callable with these C types."""
+        found = getattr(self.cdll, name)
+        found.restype, found.argtypes = result, arguments
+        return found  # type: ignore[no-any-return]
+
+    def hip(self, name: str, *arguments: _CType) -> _Function:
+        """Return a HIP call that raises LaunchError where HIP would return an error."""
+        function = self.function(name, c_int, *arguments)
+
+        def call(*values: _CType) -> None:
+            error = function(*values)
+            if error != _SUCCESS:
+                raise LaunchError(f"{name}: {self.error_name(error).decode()} ({error})")
+
+        return call
+
+
+class Emulator:
+    """One emulated device.
+
+    Parameters
+    ----------
+    library : Library
+        The loaded library; all devices of a process share it.
+    arch : str
+        ``gfx950`` or ``gfx942``.
+    """
+
+    def __init__(self, library: Library, arch: str) -> None:
+        self.arch = arch
+        self.library = library
+        self._set_option = library.function("aiter_moe_emulator_set", c_int, c_char_p, c_long)
+        self._set_device = library.hip("hipSetDevice", c_int)
+        self._load = library.hip("hipModuleLoadData", c_void_p, c_char_p)
+        self._unload = library.hip("hipModuleUnload", c_void_p)
+        self._find = library.hip("hipModuleGetFunction", c_void_p, c_void_p, c_char_p)
+        self._register = library.hip("hipHostRegister", c_void_p, ctypes.c_size_t, c_uint)
+        self._unregister = library.hip("hipHostUnregister", c_void_p)
+        self._launch = library.function(
+            "hipModuleLaunchKernel", c_int, c_void_p, *[c_uint] * 7, *[c_void_p] * 3
+        )
+        self._last_error = library.function("hipGetLastError", c_int)
+        self._counters = library.function("aiter_moe_emulator_counters", None, c_void_p)
+        self._faults = library.function("aiter_moe_emulator_faults", c_long, c_void_p, c_long)
+        self._hits = library.function("aiter_moe_emulator_instructions", c_long, c_void_p, c_long)
+
+    def set_option(self, name: str, value: int) -> None:
+        """Set an option of csrc/emulator/api.h for the launches that follow.
+
+        Raises
+        ------
+        LaunchError
+            If there is no such option, or it does not take the value.
+        """
+        if self._set_option(name.encode(), value):
+            raise LaunchError(f"the emulator has no option {name} that takes {value}")
+
+    def launch(  # noqa: PLR0913
+        self,
+        code_object: Path | bytes,
+        symbol: str,
+        grid: tuple[int, int, int],
+        threads: int | tuple[int, int, int],
+        arguments: bytes,
+        tensors: Sequence[_Tensor],
+        *,
+        seed: int = 0,
+        checks: int = ALL_CHECKS,
+        dynamic_lds: int = 0,
+        instruction_limit: int = INSTRUCTION_LIMIT,
+        raise_on_fault: bool = True,
+    ) -> LaunchReport:
+        """Run a kernel to its end and return what it did.
+
+        Parameters
+        ----------
+        code_object : Path or bytes
+            What a GPU would load.
+        symbol : str
+            The kernel in it.
+        grid : tuple of int
+            Workgroups.
+        threads : int or tuple of int
+            Lanes a workgroup.
+        arguments : bytes
+            The kernel argument segment, without hidden arguments.
+        tensors : sequence of torch.Tensor or numpy.ndarray
+            The memory the kernel may touch, to the byte.
+        seed : int
+            Chooses one order in which waves run.
+        checks : int
+            Which faults to look for: bits of FaultKind.
+        dynamic_lds : int
+            Bytes of LDS beyond those of the kernel.
+        instruction_limit : int
+            Instructions a wave may take before it counts as hung.
+        raise_on_fault : bool
+            Whether faults raise; else they are in the report alone.
+
+        Raises
+        ------
+        EmulatorFaultError
+            If the kernel did what is not allowed.
+        LaunchError
+            If the code object cannot be loaded, or the launch is no valid one.
+        """
+        data = code_object.read_bytes() if isinstance(code_object, Path) else code_object
+        block = (threads, 1, 1) if isinstance(threads, int) else threads
+        with _ONE_LAUNCH, self._loaded(data) as module, self._registered(tensors):
+            self._set_options(seed, checks, instruction_limit)
+            function = c_void_p()
+            self._find(ctypes.byref(function), module, symbol.encode())
+            self._start(function, grid, block, dynamic_lds, arguments)
+            report = self.report(symbol)
+        if report.faults and raise_on_fault:
+            raise EmulatorFaultError(report, data)
+        return report
+
+    def report(self, kernel: str = "") -> LaunchReport:
+        """Return what the last launch of the process did."""
+        counters = CounterWords()
+        self._counters(ctypes.byref(counters))
+        faults = _read_all(self._faults, FaultRecord)
+        return LaunchReport.of(kernel, faults, counters, _read_all(self._hits, HitRecord))
+
+    def _set_options(self, seed: int, checks: int, instruction_limit: int) -> None:
+        self.set_option("seed", seed)
+        self.set_option("checks", checks)
+        self.set_option("instruction_limit", instruction_limit)
+
+    def _start(
+        self, function: c_void_p, grid: tuple[int, int, int], block: tuple[int, int, int],
+        dynamic_lds: int, arguments: bytes,
+    ) -> None:  # fmt: skip
+        buffer = ctypes.create_string_buffer(arguments, len(arguments))
+        size = ctypes.c_size_t(len(arguments))
+        extra = (c_void_p * 5)(
+            _BUFFER_POINTER, ctypes.addressof(buffer), _BUFFER_SIZE, ctypes.addressof(size), _END
+        )
+        error = self._launch(function, *grid, *block, dynamic_lds, None, None, extra)
+        self._last_error()
+        if error not in (_SUCCESS, _ILLEGAL_ADDRESS, _LAUNCH_FAILURE):
+            raise LaunchError(
+                f"hipModuleLaunchKernel: {self.library.error_name(error).decode()} ({error}); "
+                f"grid {grid}, block {block}, {dynamic_lds} bytes of dynamic LDS, "
+                f"{len(arguments)} bytes of arguments"
+            )
+
+    @contextmanager
+    def _loaded(self, data: bytes) -> Iterator[c_void_p]:
+        module = c_void_p()
+        self._set_device(DEVICES[self.arch])
+        self._load(ctypes.byref(module), data)
+        try:
+            yield module
+        finally:
+            self._unload(module)
+
+    @contextmanager
+    def _registered(self, tensors: Sequence[_Tensor]) -> Iterator[None]:
+        done: list[int] = []
+        try:
+            for begin, end in united(span(tensor) for tensor in tensors):
+                self._register(begin, end - begin, 0)
+                done.append(begin)
+            yield
+        finally:
+            for begin in done:
+                self._unregister(begin)
+
+
+# Options and the report of the last launch belong to the process.
+_ONE_LAUNCH = threading.RLock()
+
+
+def span(tensor: _Tensor) -> tuple[int, int]:
+    """Return the first byte of a tensor's elements and the byte after the last."""
+    if isinstance(tensor, torch.Tensor):
+        begin, size = tensor.data_ptr(), tensor.element_size()
+        steps = [stride * size for stride in tensor.stride()]
+    else:
+        begin, size = tensor.ctypes.data, tensor.itemsize
+        steps = list(tensor.strides)
+    if 0 in tensor.shape:
+        return begin, begin
+    reach = sum((n - 1) * step for n, step in zip(tensor.shape, steps, strict=True))
+    return begin, begin + size + reach
+
+
+def united(spans: Iterator[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return the ranges with those that overlap made one; neighbours stay apart."""
+    out: list[tuple[int, int]] = []
+    for begin, end in sorted(s for s in spans if s[0] < s[1]):
+        if out and begin < out[-1][1]:
+            out[-1] = (out[-1][0], max(out[-1][1], end))
+        else:
+            out.append((begin, end))
+    return out
+
+
+def _read_all(read: _Function, record: type[ctypes.Structure]) -> list[Any]:
+    """Return all records of a call that fills an array and says how many there are."""
+    count = read(None, 0)
+    records = (record * count)()
+    read(records, count)
+    return list(records)
+
+
+@cache
+def _library() -> Library:
+    from aiter_moe import env
+    from aiter_moe.codegen.build import ensure
+    from aiter_moe.codegen.render import emulator_unit
+    from aiter_moe.targets.cpu_features import read_cpuinfo, usable_features
+
+    return Library(ensure(emulator_unit(usable_features(env.CPU_ISA.text(), read_cpuinfo()))).path)
+
+
+@cache
+def emulator(arch: str = "gfx950") -> Emulator:
+    """Return the emulated device of an architecture, built and loaded on first use.
+
+    Raises
+    ------
+    LaunchError
+        If there is no emulation of `arch`.
+    """
+    if arch not in DEVICES:
+        raise LaunchError(f"no emulation of {arch}; there are {', '.join(DEVICES)}")
+    return Emulator(_library(), arch)
