@@ -26,7 +26,7 @@ def catalogue(target: str) -> tuple[Instance, ...]:
 
         return tuple(cpu_instances())
     if target == "gfx950":
-        from aiter_moe.codegen.gfx9 import gfx950_instances
+        from aiter_moe.codegen.gfx9.gfx950 import gfx950_instances
 
         return tuple(gfx950_instances())
     raise ArgumentError(f"no target {target!r}; there are {', '.join(TARGETS)}")

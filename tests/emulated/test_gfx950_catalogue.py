@@ -13,14 +13,10 @@ from gfx950_kernels import assembly
 from aiter_moe.codegen.build import build_many
 from aiter_moe.codegen.cache import default_cache
 from aiter_moe.codegen.catalogue import catalogue
-from aiter_moe.codegen.gfx9 import (
-    FINISH_SUFFIX,
-    FINISH_THREADS,
-    LDS_BYTES,
-    gfx9_tile,
-    lds_bytes,
-    loads_in_flight,
-)
+from aiter_moe.codegen.gfx9 import FINISH_SUFFIX, gfx9_tile
+from aiter_moe.codegen.gfx9.device import DEVICES
+from aiter_moe.codegen.gfx9.resources import lds_bytes, loads_in_flight
+from aiter_moe.codegen.gfx9.tile import FINISH_THREADS
 from aiter_moe.codegen.instance import Instance
 from aiter_moe.codegen.render import render
 from aiter_moe.codegen.unit import Artifact
@@ -53,7 +49,7 @@ def check_resources(instance: Instance, artifact: Artifact) -> None:
         assert (kernel["vgpr_spills"], kernel["sgpr_spills"], kernel["scratch_bytes"]) == (0, 0, 0)
         assert kernel["kernarg_bytes"] == ctypes.sizeof(StageArgs) == 168
     main = kernels[instance.name]
-    assert main["lds_bytes"] == lds_bytes(instance) <= LDS_BYTES
+    assert main["lds_bytes"] == lds_bytes(instance) <= DEVICES["gfx950"].lds_bytes
     assert main["vgprs"] <= tile.vgpr_budget
     assert main["waves_per_simd"] >= tile.waves_per_simd
     assert main["max_workgroup"] == tile.threads

@@ -10,14 +10,9 @@ import torch
 
 from aiter_moe import dtypes
 from aiter_moe.codegen.catalogue import catalogue, instances_for
-from aiter_moe.codegen.gfx9 import (
-    LDS_BYTES,
-    Gfx9Tile,
-    Launch,
-    launches,
-    lds_bytes,
-    vgpr_estimate,
-)
+from aiter_moe.codegen.gfx9 import Gfx9Tile, Launch, launches
+from aiter_moe.codegen.gfx9.device import DEVICES
+from aiter_moe.codegen.gfx9.resources import lds_bytes, vgpr_estimate
 from aiter_moe.codegen.instance import ACTIVATIONS, BLOCK_M, Instance
 from aiter_moe.codegen.render import render
 from aiter_moe.enums import ActivationType, Kind
@@ -112,7 +107,7 @@ def test_lds_is_a_ring_of_depth_plus_one_stages():
 
 def test_the_catalogue_obeys_its_own_limits():
     for i in catalogue("gfx950"):
-        assert lds_bytes(i) <= LDS_BYTES
+        assert lds_bytes(i) <= DEVICES["gfx950"].lds_bytes
         assert vgpr_estimate(i) <= i.tile.vgpr_budget
 
 

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: MIT
+"""What a workgroup may use on the GPUs of the gfx9 family: the figures its tiles are cut to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aiter_moe.codegen.instance import Instance
+
+WAVE_LANES = 64
+SIMD_REGISTERS = 512
+WORKGROUP_THREADS = 1024
+VMCNT_MAX = 63
+# Offsets into a buffer descriptor stay below the value that marks a masked lane.
+BUFFER_BYTES = 1 << 31
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """Figures in which the GPUs differ.
+
+    Attributes
+    ----------
+    lds_bytes : int
+        LDS of a compute unit, all of which one workgroup can have.
+    """
+
+    lds_bytes: int
+
+
+DEVICES = {"gfx950": Device(lds_bytes=160 * 1024)}
+
+
+def device_of(instance: Instance) -> Device:
+    """Return the figures of the GPU an instance is for."""
+    return DEVICES[instance.target]

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: MIT
+"""What an instance costs its workgroup and waves: LDS, registers, unfinished loads."""
+
+from __future__ import annotations
+
+from aiter_moe.codegen.gfx9.tile import FRAGMENT_BYTES, STEP_K, gfx9_tile
+from aiter_moe.codegen.instance import Instance
+from aiter_moe.enums import Kind
+from aiter_moe.formats import MX_BLOCK
+from aiter_moe.sizes import ceil_div, round_up
+
+# Address and mask registers beside those that `vgpr_estimate` counts; from compiled kernels.
+OTHER_VGPRS = 24
+
+
+def lds_bytes(instance: Instance) -> int:
+    """Return the static LDS of an instance in bytes: depth + 1 stages of gathered rows."""
+    tile = gfx9_tile(instance)
+    row_tiles = instance.block_m // 16
+    per_row_tile = 2 if instance.kind is Kind.A4W4 else STEP_K // MX_BLOCK
+    fragments = round_up(row_tiles * per_row_tile, tile.waves)
+    return (tile.depth + 1) * fragments * FRAGMENT_BYTES
+
+
+def vgpr_estimate(instance: Instance) -> int:
+    """Return about how many registers a lane needs: sums, weights in flight, row fragments."""
+    tile = gfx9_tile(instance)
+    row_tiles, weight_tiles = instance.block_m // 16, 2 * tile.strips
+    sums = 4 * row_tiles * weight_tiles
+    scales = tile.strips + (ceil_div(row_tiles, 2) if instance.kind is Kind.A4W4 else 0)
+    weights = (tile.depth + 1) * (8 * weight_tiles + scales)
+    rows = 8 if instance.kind is Kind.A4W4 else 4 * row_tiles + weight_tiles + 8
+    return sums + weights + rows + OTHER_VGPRS
+
+
+def loads_in_flight(instance: Instance) -> int:
+    """Return the loads a wave leaves unfinished when it waits for the rows of a step."""
+    tile = gfx9_tile(instance)
+    row_tiles = instance.block_m // 16
+    fp4 = instance.kind is Kind.A4W4
+    gathered = ceil_div(row_tiles * (2 if fp4 else STEP_K // MX_BLOCK), tile.waves)
+    weights = 5 * tile.strips + (ceil_div(row_tiles, 2) if fp4 else 0)
+    return weights + (tile.depth - 1) * (gathered + weights)
+
+
+def activation_row_bytes(instance: Instance, k: int) -> int:
+    """Return the bytes of one row of `k` activations as the instance reads them."""
+    return k // 2 if instance.kind is Kind.A4W4 else 2 * k

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: MIT
+"""Which problems and devices a tile fits, with the figure that says no."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from aiter_moe.codegen.constraints import Rule
+from aiter_moe.codegen.gfx9.device import BUFFER_BYTES, VMCNT_MAX, WORKGROUP_THREADS, device_of
+from aiter_moe.codegen.gfx9.resources import (
+    activation_row_bytes,
+    lds_bytes,
+    loads_in_flight,
+    vgpr_estimate,
+)
+from aiter_moe.codegen.gfx9.tile import STEP_K, gfx9_tile
+from aiter_moe.codegen.instance import Instance
+from aiter_moe.enums import Kind
+from aiter_moe.formats import MX_BLOCK
+from aiter_moe.problem import Problem
+
+
+def _whole_strips(problem: Problem, instance: Instance) -> str | None:
+    tile = gfx9_tile(instance)
+    if tile.stage == 1 and tile.strips % 2:
+        return f"{tile.strips} strips a wave cannot be half gate and half up"
+    return None
+
+
+def _workgroup(problem: Problem, instance: Instance) -> str | None:
+    tile = gfx9_tile(instance)
+    if tile.threads > WORKGROUP_THREADS:
+        return f"{tile.threads} threads, a workgroup has at most {WORKGROUP_THREADS}"
+    return None
+
+
+def _even_gather(problem: Problem, instance: Instance) -> str | None:
+    blocks = STEP_K // MX_BLOCK
+    fragments, waves = instance.block_m // 16 * blocks, gfx9_tile(instance).waves
+    if instance.kind is Kind.A4W4:
+        return None
+    if fragments % waves or (blocks % (fragments // waves) and fragments // waves % blocks):
+        return f"{fragments} row fragments a step do not divide among {waves} waves by row tiles"
+    return None
+
+
+def _lds(problem: Problem, instance: Instance) -> str | None:
+    need, limit = lds_bytes(instance), device_of(instance).lds_bytes
+    return f"{need} bytes of LDS, a CU has {limit}" if need > limit else None
+
+
+def _vgprs(problem: Problem, instance: Instance) -> str | None:
+    need, budget = vgpr_estimate(instance), gfx9_tile(instance).vgpr_budget
+    if need > budget:
+        waves = gfx9_tile(instance).waves_per_simd
+        return f"about {need} VGPRs, {waves} waves a SIMD leave {budget}"
+    return None
+
+
+def _outstanding_loads(problem: Problem, instance: Instance) -> str | None:
+    need = loads_in_flight(instance)
+    if need > VMCNT_MAX:
+        return f"{need} loads in flight, the counter of a wave holds {VMCNT_MAX}"
+    return None
+
+
+def _offsets(problem: Problem, instance: Instance) -> str | None:
+    if instance.stage == 1:
+        k, rows, weight_rows = problem.model_dim, problem.token, 2 * problem.inter_dim
+    else:
+        k, rows = problem.inter_dim, problem.token * problem.topk
+        weight_rows = problem.model_dim
+    return too_large(
+        {
+            "activations": rows * activation_row_bytes(instance, k),
+            "weights of an expert": weight_rows * (k // 2 + MX_BLOCK),
+        }
+    )
+
+
+def too_large(sizes: Mapping[str, int]) -> str | None:
+    """Return which of `sizes` in bytes is past the reach of a buffer descriptor, or None."""
+    for what, size in sizes.items():
+        if size >= BUFFER_BYTES:
+            return f"{what} take {size} bytes, a buffer descriptor reaches {BUFFER_BYTES - 1}"
+    return None
+
+
+TILE_RULES: tuple[Rule, ...] = (
+    Rule("gate and up in a wave", _whole_strips),
+    Rule("workgroup size", _workgroup),
+    Rule("even gather", _even_gather),
+    Rule("LDS", _lds),
+    Rule("registers", _vgprs),
+    Rule("loads in flight", _outstanding_loads),
+    Rule("31-bit offsets", _offsets),
+)
