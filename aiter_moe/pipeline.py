@@ -7,7 +7,7 @@ caller (`aiter_moe.fused_moe`); which kernels run was decided by `aiter_moe.plan
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -127,34 +127,49 @@ class MoeCall:
     constants: ActivationConstants = ActivationConstants()
 
 
-def _stage_args(call: MoeCall, weight: PackedWeight, operand: Operand, doweight: bool) -> StageArgs:
-    args = StageArgs()
-    args.x = operand.values.data_ptr()
+@dataclass(slots=True)
+class _Launch:
+    """Arguments of one launch, and the tensors they point into."""
+
+    args: StageArgs = field(default_factory=StageArgs)
+    tensors: list[torch.Tensor] = field(default_factory=list)
+
+    def point(self, name: str, tensor: torch.Tensor) -> None:
+        """Let an argument point to the first element of `tensor`."""
+        setattr(self.args, name, tensor.data_ptr())
+        self.tensors.append(tensor)
+
+
+def _launch(call: MoeCall, weight: PackedWeight, operand: Operand, doweight: bool) -> _Launch:
+    launch = _Launch()
+    args = launch.args
+    launch.point("x", operand.values)
     args.x_stride = operand.row_elements
     if operand.scales is not None:
-        args.x_scale = operand.scales.data_ptr()
-        args.x_scale_stride = operand.scales.shape[1]
-    args.w = weight.codes.data_ptr()
-    args.w_scale = weight.scales.data_ptr()
+        scales = call.launcher.stage_scales(operand.scales, call.sorted, call.tokens)
+        launch.point("x_scale", scales)
+        args.x_scale_stride = scales.shape[1]
+    launch.point("w", weight.codes)
+    launch.point("w_scale", weight.scales)
     args.w_rows = weight.physical_rows
     args.w_k = weight.physical_cols
     args.w_scale_cols = weight.scale_cols
     args.interleaved = int(weight.layout is Layout.SHUFFLED_GATE_UP)
-    args.sorted_ids = call.sorted.ids.data_ptr()
-    args.sorted_weights = call.sorted.weights.data_ptr()
-    args.sorted_expert_ids = call.sorted.expert_ids.data_ptr()
-    args.num_valid_ids = call.sorted.num_valid.data_ptr()
+    launch.point("sorted_ids", call.sorted.ids)
+    launch.point("sorted_weights", call.sorted.weights)
+    launch.point("sorted_expert_ids", call.sorted.expert_ids)
+    launch.point("num_valid_ids", call.sorted.num_valid)
     args.tokens = call.tokens
     args.topk = call.topk
     args.doweight = int(doweight)
     args.ksplit = 1
-    return args
+    return launch
 
 
-def _bias(args: StageArgs, bias: torch.Tensor | None) -> None:
+def _add_bias(launch: _Launch, bias: torch.Tensor | None) -> None:
     if bias is not None:
-        args.bias = bias.data_ptr()
-        args.bias_stride = bias.shape[1]
+        launch.point("bias", bias)
+        launch.args.bias_stride = bias.shape[1]
 
 
 def stage1(call: MoeCall, x: Operand, *, instance: Instance, ksplit: int) -> torch.Tensor:
@@ -177,13 +192,13 @@ def stage1(call: MoeCall, x: Operand, *, instance: Instance, ksplit: int) -> tor
         bfloat16 [tokens * topk, inter_dim]; rows of experts held elsewhere are not written.
     """
     device = x.values.device
-    out = torch.empty(
-        (call.tokens * call.topk, call.inter_dim), dtype=torch.bfloat16, device=device
-    )
-    args = _stage_args(call, call.experts.w1, x, call.doweight_stage1)
-    _bias(args, call.experts.bias1)
+    out = call.launcher.empty((call.tokens * call.topk, call.inter_dim), torch.bfloat16, device)
+    launch = _launch(call, call.experts.w1, x, call.doweight_stage1)
+    _add_bias(launch, call.experts.bias1)
+    launch.point("out", out)
+    args = launch.args
     args.n, args.k = call.inter_dim, call.model_dim
-    args.out, args.out_stride = out.data_ptr(), call.inter_dim
+    args.out_stride = call.inter_dim
     blocks = call.sorted.expert_ids.shape[0]
     args.sorted_rows = blocks * instance.block_m
     args.limit = call.constants.limit
@@ -191,13 +206,9 @@ def stage1(call: MoeCall, x: Operand, *, instance: Instance, ksplit: int) -> tor
     args.linear_beta = call.constants.linear_beta
     if instance.split_k:
         args.ksplit = max(ksplit, 1)
-        workspace = torch.empty(
-            (args.ksplit, args.sorted_rows, 2 * call.inter_dim),
-            dtype=torch.float32,
-            device=device,
-        )
-        args.workspace = workspace.data_ptr()
-    call.launcher.run_stage(instance, args)
+        shape = (args.ksplit, args.sorted_rows, 2 * call.inter_dim)
+        launch.point("workspace", call.launcher.empty(shape, torch.float32, device))
+    call.launcher.run_stage(instance, args, launch.tensors)
     return out
 
 
@@ -218,15 +229,16 @@ def stage2(call: MoeCall, a2: Operand, *, instance: Instance) -> torch.Tensor:
     torch.Tensor
         float32 [tokens * topk, model_dim], one row per (token, slot), not yet reduced.
     """
-    rows = torch.empty(
-        (call.tokens * call.topk, call.model_dim), dtype=torch.float32, device=a2.values.device
-    )
-    args = _stage_args(call, call.experts.w2, a2, not call.doweight_stage1)
-    _bias(args, call.experts.bias2)
+    shape = (call.tokens * call.topk, call.model_dim)
+    rows = call.launcher.empty(shape, torch.float32, a2.values.device)
+    launch = _launch(call, call.experts.w2, a2, not call.doweight_stage1)
+    _add_bias(launch, call.experts.bias2)
+    launch.point("out", rows)
+    args = launch.args
     args.n, args.k = call.model_dim, call.inter_dim
-    args.out, args.out_stride = rows.data_ptr(), call.model_dim
+    args.out_stride = call.model_dim
     args.sorted_rows = call.sorted.expert_ids.shape[0] * instance.block_m
-    call.launcher.run_stage(instance, args)
+    call.launcher.run_stage(instance, args, launch.tensors)
     return rows
 
 

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: MIT
 """What a target offers the two-stage pipeline: one interface for CPU, HIP and emulator.
 
-The pipeline (`aiter_moe.pipeline`) allocates tensors and fills `StageArgs`; a target sorts,
-quantises, launches stage kernels and reduces. Nothing here knows a concrete device.
+The pipeline (`aiter_moe.pipeline`) fills `StageArgs`; a target gives the memory kernels write,
+sorts, quantises, lays scales out, launches stage kernels and reduces. Nothing here knows a
+concrete device.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -68,6 +70,11 @@ class Launcher(Protocol):
     def facts(self) -> DeviceFacts:
         """Identity of the device."""
 
+    def empty(
+        self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device
+    ) -> torch.Tensor:
+        """Return memory for kernels to write: of any content, or NaN where that is looked for."""
+
     def sort(
         self,
         topk_ids: torch.Tensor,
@@ -84,8 +91,20 @@ class Launcher(Protocol):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Quantise rows [R, K] to fp4 codes uint8 [R, K/2] and e8m0 scales uint8 [R, K/32]."""
 
-    def run_stage(self, instance: Instance, args: StageArgs) -> None:
-        """Launch one stage kernel (with its split-k finish, if any) and order it after before."""
+    def stage_scales(self, scales: torch.Tensor, routed: SortedTokens, tokens: int) -> torch.Tensor:
+        """Lay the e8m0 scales of a stage's rows out as its kernels read them.
+
+        `scales` is uint8 [tokens, columns], or [tokens * topk, columns] in stage 2. The result
+        is uint8 [rows, ``x_scale_stride``]; what kernels may read of its padding lies inside.
+        """
+
+    def run_stage(
+        self, instance: Instance, args: StageArgs, tensors: Sequence[torch.Tensor]
+    ) -> None:
+        """Launch one stage kernel (with its split-k finish, if any) and order it after before.
+
+        `tensors` are those `args` points into: all memory the kernel may touch.
+        """
 
     def reduce(
         self, rows: torch.Tensor, topk: int, out: torch.Tensor, valid: torch.Tensor | None

@@ -8,6 +8,7 @@ loads the support library with its first launch.
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from ctypes import addressof
 from functools import cache
 
@@ -96,6 +97,12 @@ class CpuLauncher:
         threads = thread_count()
         runtime.tune_for(threads)
         return runtime, threads
+
+    def empty(
+        self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device
+    ) -> torch.Tensor:
+        """Return memory of any content."""
+        return torch.empty(shape, dtype=dtype, device=device)
 
     def sort(
         self,
@@ -218,7 +225,13 @@ class CpuLauncher:
         )  # fmt: skip
         return out
 
-    def run_stage(self, instance: Instance, args: StageArgs) -> None:
+    def stage_scales(self, scales: torch.Tensor, routed: SortedTokens, tokens: int) -> torch.Tensor:
+        """Return `scales` as they are: CPU kernels gather them with their rows."""
+        return scales
+
+    def run_stage(
+        self, instance: Instance, args: StageArgs, tensors: Sequence[torch.Tensor]
+    ) -> None:
         """Run one stage kernel to its end.
 
         Parameters
@@ -227,6 +240,8 @@ class CpuLauncher:
             The kernel; built and loaded on first use.
         args : StageArgs
             Its arguments; ``scratch`` is set here.
+        tensors : sequence of Tensor
+            What the arguments point into.
 
         Raises
         ------

@@ -122,9 +122,9 @@ def test_a_kernel_beyond_the_cpus_features_is_refused() -> None:
     instance = portable_instance()
     wide = next(i for i in catalogue("cpu") if i.tile.requires)
     with pytest.raises(LaunchError, match=r"needs avx2.*missing"):
-        CpuLauncher(frozenset()).run_stage(wide, StageArgs())
+        CpuLauncher(frozenset()).run_stage(wide, StageArgs(), ())
     with pytest.raises(LaunchError, match="for target gfx950"):
-        CpuLauncher(frozenset()).run_stage(replace(instance, target="gfx950"), StageArgs())
+        CpuLauncher(frozenset()).run_stage(replace(instance, target="gfx950"), StageArgs(), ())
 
 
 class Stage(StageArgs):
@@ -154,7 +154,7 @@ def test_a_stage_runs_all_phases_in_aligned_scratch_that_only_grows(
     for items in (100, 4000, 50, 4000):
         args = Stage()
         recorder = args.recorder(items, phases=2)
-        launcher.run_stage(instance, args)
+        launcher.run_stage(instance, args, ())
         assert recorder.complete
         addresses.append(args.scratch)
     assert loaded == [instance]
@@ -168,4 +168,4 @@ def test_too_many_phases_are_a_launch_error(monkeypatch: pytest.MonkeyPatch) -> 
     args = Stage()
     args.recorder(4, phases=9)
     with pytest.raises(LaunchError, match="phases"):
-        CpuLauncher(frozenset()).run_stage(portable_instance(), args)
+        CpuLauncher(frozenset()).run_stage(portable_instance(), args, ())
