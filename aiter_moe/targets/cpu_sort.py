@@ -13,14 +13,20 @@ from dataclasses import dataclass
 
 import torch
 
-from aiter_moe.errors import ArgumentError, DtypeError, LaunchError
-from aiter_moe.sizes import ceil_div, round_up
+from aiter_moe.errors import ArgumentError, LaunchError
+from aiter_moe.sizes import ceil_div
 from aiter_moe.targets.base import SortedTokens
 from aiter_moe.targets.cpu_runtime import Runtime, SortArgs
-
-MAX_TOKENS = 1 << 24
-MAX_TOPK = 1 << 8
-_INT32_END = 1 << 31
+from aiter_moe.targets.routed_pairs import (
+    bad_count,
+    bad_expert,
+    bad_weight,
+    check_capacity,
+    check_count,
+    check_mask,
+    check_pairs,
+    used_slots_bound,
+)
 
 _SORTED, _BAD_EXPERT, _BAD_WEIGHT, _NO_ROOM, _NO_MEMORY = range(5)
 
@@ -51,9 +57,7 @@ class RoutedPairs:
 
     def used_slots_bound(self, block: int) -> int:
         """Return a multiple of `block` no sort of these pairs exceeds."""
-        pairs = self.ids.numel()
-        bound = pairs + min(self.experts, pairs) * (block - 1)
-        return round_up(bound, block)
+        return used_slots_bound(self.ids.numel(), self.experts, block)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,29 +98,14 @@ def routed_pairs(
     DtypeError
         A tensor has another dtype.
     """
-    if topk_ids.dim() != 2 or topk_ids.shape != topk_weights.shape:
-        raise ArgumentError(
-            f"topk_ids {list(topk_ids.shape)} and topk_weights {list(topk_weights.shape)} must "
-            "both be [tokens, topk]"
-        )
-    if topk_ids.dtype != torch.int32:
-        raise DtypeError(f"topk_ids are {topk_ids.dtype}; pass torch.int32")
-    if topk_weights.dtype != torch.float32:
-        raise DtypeError(f"topk_weights are {topk_weights.dtype}; pass torch.float32")
+    check_pairs(topk_ids, topk_weights, num_experts)
     if not (topk_ids.is_cpu and topk_weights.is_cpu):
         raise ArgumentError(
             f"the CPU target sorts tensors in host memory; topk_ids are on {topk_ids.device}, "
             f"topk_weights on {topk_weights.device}"
         )
-    tokens, topk = topk_ids.shape
-    if tokens >= MAX_TOKENS or not 0 < topk < MAX_TOPK:
-        raise ArgumentError(
-            f"{tokens} tokens with topk {topk}: a sorted id holds a token below 2^24 and a slot "
-            "below 256; split the batch"
-        )
-    if num_experts < 1:
-        raise ArgumentError(f"num_experts={num_experts} must be positive")
     mask = None if expert_mask is None else _checked_mask(expert_mask, num_experts)
+    tokens = topk_ids.shape[0]
     processed = tokens if num_local_tokens is None else _processed(num_local_tokens, tokens)
     return RoutedPairs(
         topk_ids.contiguous(), topk_weights.contiguous(), num_experts, mask, processed
@@ -124,29 +113,20 @@ def routed_pairs(
 
 
 def _checked_mask(mask: torch.Tensor, experts: int) -> torch.Tensor:
-    if mask.dim() != 1 or mask.shape[0] != experts:
-        raise ArgumentError(
-            f"expert_mask {list(mask.shape)} must be [{experts}], one entry per expert of all ranks"
-        )
+    check_mask(mask, experts)
     if not mask.is_cpu:
         raise ArgumentError(f"expert_mask is on {mask.device}; the CPU target reads host memory")
     if mask.dtype == torch.int32:
         return mask.contiguous()
-    if mask.dtype in (torch.bool, torch.uint8, torch.int64):
-        return (mask != 0).to(torch.int32)
-    raise DtypeError(f"expert_mask is {mask.dtype}; pass torch.int32, nonzero for local experts")
+    return (mask != 0).to(torch.int32)
 
 
 def _processed(num_local_tokens: torch.Tensor | int, tokens: int) -> int:
     if isinstance(num_local_tokens, torch.Tensor):
-        if num_local_tokens.numel() != 1 or num_local_tokens.dtype.is_floating_point:
-            raise ArgumentError(
-                f"num_local_tokens {list(num_local_tokens.shape)} {num_local_tokens.dtype} must "
-                "hold one integer"
-            )
+        check_count(num_local_tokens)
         num_local_tokens = int(num_local_tokens.item())
     if not 0 <= num_local_tokens <= tokens:
-        raise ArgumentError(f"num_local_tokens={num_local_tokens}, but topk_ids have {tokens} rows")
+        raise bad_count(num_local_tokens, tokens)
     return num_local_tokens
 
 
@@ -180,13 +160,7 @@ def sort_pairs(
     ArgumentError
         A size is unusable, an expert id is out of range, or a routing weight is not finite.
     """
-    if block < 1:
-        raise ArgumentError(f"block_size={block} must be positive")
-    if capacity >= _INT32_END:
-        raise ArgumentError(
-            f"{list(pairs.ids.shape)} ids over {pairs.experts} experts in blocks of {block} need "
-            f"{capacity} sorted slots, more than int32 counts; split the batch"
-        )
+    check_capacity(pairs.ids.shape, pairs.experts, block, capacity)
     blocks = ceil_div(capacity, block)
     ids = torch.empty(capacity, dtype=torch.int32)
     weights = torch.empty(capacity, dtype=torch.float32)
@@ -211,17 +185,10 @@ def _address(tensor: torch.Tensor | None) -> int | None:
 
 
 def _refuse(verdict: int, args: SortArgs) -> None:
-    where = f"[token {args.bad_token}, slot {args.bad_slot}]"
+    token, slot = args.bad_token, args.bad_slot
     if verdict == _BAD_EXPERT:
-        raise ArgumentError(
-            f"topk_ids {where} is {args.bad_bits}, but there are {args.experts} experts; ids run "
-            f"from 0 to {args.experts - 1}"
-        )
+        raise bad_expert(token, slot, args.bad_bits, args.experts)
     if verdict == _BAD_WEIGHT:
-        value = struct.unpack("f", struct.pack("i", args.bad_bits))[0]
-        raise ArgumentError(
-            f"topk_weights {where} is {value}; routing weights must be finite: look for NaN or "
-            "overflow in the router's logits"
-        )
+        raise bad_weight(token, slot, struct.unpack("f", struct.pack("i", args.bad_bits))[0])
     assert verdict == _NO_MEMORY, f"the sort needs more than its {args.capacity} slots"
     raise LaunchError(f"no memory to count {args.tokens} tokens over {args.experts} experts")
