@@ -198,7 +198,7 @@ def stage1(call: MoeCall, x: Operand, *, instance: Instance, ksplit: int) -> tor
     launch.point("out", out)
     args = launch.args
     args.n, args.k = call.inter_dim, call.model_dim
-    args.out_stride = call.inter_dim
+    args.out_stride = out.stride(0)
     blocks = call.sorted.expert_ids.shape[0]
     args.sorted_rows = blocks * instance.block_m
     args.limit = call.constants.limit
@@ -236,7 +236,7 @@ def stage2(call: MoeCall, a2: Operand, *, instance: Instance) -> torch.Tensor:
     launch.point("out", rows)
     args = launch.args
     args.n, args.k = call.model_dim, call.inter_dim
-    args.out_stride = call.model_dim
+    args.out_stride = rows.stride(0)
     args.sorted_rows = call.sorted.expert_ids.shape[0] * instance.block_m
     call.launcher.run_stage(instance, args, launch.tensors)
     return rows
