@@ -18,9 +18,10 @@ from uuid import uuid4
 import numpy as np
 import torch
 
-from aiter_moe.enums import ActivationType, Kind
+from aiter_moe.enums import Kind
 from aiter_moe.formats import dequantise, quantise_1x32
 from aiter_moe.tuning import operands
+from aiter_moe.tuning.activations import activate
 from aiter_moe.tuning.operands import ExpertWeights, Layer
 
 ALL_TOKENS = 512
@@ -102,27 +103,6 @@ class Expected:
         )
 
 
-def activate(z: torch.Tensor, layer: Layer) -> torch.Tensor:
-    """Return act(gate, up) of pre-activations z [rows, 2 * inter_dim], gate columns first."""
-    gate, up = z.chunk(2, dim=1)
-    constants = layer.constants
-    if constants.limit:
-        gate = gate.clamp(max=constants.limit)
-        up = up.clamp(-constants.limit, constants.limit)
-    match layer.activation:
-        case ActivationType.Silu:
-            return gate * torch.sigmoid(gate) * up
-        case ActivationType.Gelu:
-            return 0.5 * gate * (1 + torch.erf(gate / 2**0.5)) * up
-        case ActivationType.Swiglu:
-            return gate * torch.sigmoid(1.702 * gate) * (up + 1)
-        case ActivationType.Situv2:
-            beta, linear = constants.beta, constants.linear_beta
-            bounded = beta * torch.tanh(gate / beta) * torch.sigmoid(gate)
-            return bounded * linear * torch.tanh(up / linear)
-    raise AssertionError(layer.activation)
-
-
 def _requantised(rows: torch.Tensor) -> torch.Tensor:
     return dequantise(*quantise_1x32(rows))
 
@@ -162,7 +142,8 @@ class _Pass:
         z = x @ dequantise(w.codes1, w.scales1).T
         if self.layer.doweight_stage1:
             z = z * weight.repeat(len(Kind), 1)
-        return activate(z if biases.first is None else z + biases.first.double(), self.layer)
+        z = z if biases.first is None else z + biases.first.double()
+        return activate(z, self.layer.activation, self.layer.constants)
 
     def _second(
         self, w: ExpertWeights, a2: torch.Tensor, weight: torch.Tensor, biases: _Biases
