@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: MIT
+// The element formats of matrix operands, and how the elements that lanes hold become rows of
+// floats. Every value of these formats is exact in f32.
+#pragma once
+
+#include "emulator/wave.h"
+
+namespace aiter_moe::emulator::matrix {
+
+// What the codes with the largest exponent (or, in FNUZ formats, negative zero) mean.
+enum class Specials : u8 { infinities, one_nan, nan_is_negative_zero, none };
+
+// A floating-point format below 32 bits.
+struct FloatFormat {
+  int bits;
+  int mantissa;
+  int bias;
+  Specials specials;
+};
+
+constexpr FloatFormat half{16, 10, 15, Specials::infinities};
+constexpr FloatFormat e4m3{8, 3, 7, Specials::one_nan};
+constexpr FloatFormat e5m2{8, 2, 15, Specials::infinities};
+constexpr FloatFormat e4m3_fnuz{8, 3, 8, Specials::nan_is_negative_zero};
+constexpr FloatFormat e5m2_fnuz{8, 2, 16, Specials::nan_is_negative_zero};
+constexpr FloatFormat e2m3{6, 3, 1, Specials::none};
+constexpr FloatFormat e3m2{6, 2, 3, Specials::none};
+constexpr FloatFormat e2m1{4, 1, 1, Specials::none};
+
+template <FloatFormat f>
+constexpr float decode(u32 code) {
+  constexpr u32 sign_bit = 1u << (f.bits - 1);
+  constexpr u32 hidden_bit = 1u << 23, nan = 0x7fc00000;
+  constexpr u32 rebias = static_cast<u32>(127 - f.bias) << 23;
+  const u32 magnitude = code & (sign_bit - 1);
+  const u32 sign = code & sign_bit ? 1u << 31 : 0;
+  const u32 fraction = magnitude << (23 - f.mantissa);
+  // A subnormal's value is what the hidden bit adds too much; no f32 here is ever subnormal.
+  const float small = __builtin_bit_cast(float, fraction + rebias + hidden_bit) -
+                      __builtin_bit_cast(float, rebias + hidden_bit);
+  u32 out = magnitude >> f.mantissa ? fraction + rebias : __builtin_bit_cast(u32, small);
+  if constexpr (f.specials == Specials::infinities) {
+    constexpr u32 infinity = (sign_bit - 1) >> f.mantissa << f.mantissa;
+    out = magnitude >= infinity ? 0x7f800000 | (fraction & (hidden_bit - 1)) : out;
+  } else if constexpr (f.specials == Specials::one_nan) {
+    out = magnitude == sign_bit - 1 ? nan : out;
+  } else if constexpr (f.specials == Specials::nan_is_negative_zero) {
+    out = code == sign_bit ? nan : out;
+  }
+  return __builtin_bit_cast(float, out | sign);
+}
+
+enum class Element : u8 {
+  f32, xf32, f16, bf16, fp8, bf8, fp8_fnuz, bf8_fnuz, fp6, bf6, fp4, i8
+};
+
+constexpr int bits_of(Element element) {
+  switch (element) {
+    case Element::f32:
+    case Element::xf32: return 32;
+    case Element::f16:
+    case Element::bf16: return 16;
+    case Element::fp6:
+    case Element::bf6: return 6;
+    case Element::fp4: return 4;
+    default: return 8;
+  }
+}
+
+// How the elements of an operand lie in the lanes: groups of `edge` lanes hold the rows (of A) or
+// columns (of B), each lane `per_lane` consecutive bit fields. Element e of group g is k =
+// (e / run) * run * groups + g * run + e % run: runs of consecutive k are dealt to the groups.
+struct Layout {
+  int edge;
+  int per_lane;
+  int run;
+
+  int groups() const { return lanes / edge; }
+  int k(int group, int e) const {
+    return e / run * (run * groups()) + group * run + e % run;
+  }
+};
+
+constexpr Layout plain_layout(int edge, int per_lane) { return {edge, per_lane, per_lane}; }
+
+// Panels are k-major: element (k, row) at k * edge + row.
+template <int bits, class T, class Decode>
+void unpack_codes(const Lanes* registers, const Layout& layout, T* __restrict panel,
+                  Decode decode_one) {
+  constexpr int part = 16;  // lanes at a time: what both edges and vector registers divide by
+  constexpr u32 mask = bits == 32 ? ~0u : (1u << (bits % 32)) - 1;
+  for (int e = 0; e < layout.per_lane; ++e) {
+    const int first = bits * e / 32, shift = bits * e % 32;
+    const int last = (bits * e + bits - 1) / 32;
+    for (int lane = 0; lane < lanes; lane += part) {
+      const u32* low = &registers[first].lane[lane];
+      const u32* high = &registers[last].lane[lane];
+      T* to = panel + layout.k(lane / layout.edge, e) * layout.edge + lane % layout.edge;
+      for (int n = 0; n < part; ++n) {
+        u32 code = low[n] >> shift;
+        if constexpr (32 % bits != 0) code |= high[n] << 1 << (31 - shift);
+        to[n] = decode_one(code & mask);
+      }
+    }
+  }
+}
+
+template <FloatFormat f>
+void unpack_floats(const Lanes* registers, const Layout& layout, float* panel) {
+  unpack_codes<f.bits>(registers, layout, panel, decode<f>);
+}
+
+inline void unpack(Element element, const Lanes* registers, const Layout& layout, float* panel) {
+  switch (element) {
+    case Element::bf16:
+      return unpack_codes<16>(registers, layout, panel, [](u32 code) {
+        return __builtin_bit_cast(float, code << 16);
+      });
+    case Element::f16: return unpack_floats<half>(registers, layout, panel);
+    case Element::fp8: return unpack_floats<e4m3>(registers, layout, panel);
+    case Element::bf8: return unpack_floats<e5m2>(registers, layout, panel);
+    case Element::fp8_fnuz: return unpack_floats<e4m3_fnuz>(registers, layout, panel);
+    case Element::bf8_fnuz: return unpack_floats<e5m2_fnuz>(registers, layout, panel);
+    case Element::fp6: return unpack_floats<e2m3>(registers, layout, panel);
+    case Element::bf6: return unpack_floats<e3m2>(registers, layout, panel);
+    case Element::fp4: return unpack_floats<e2m1>(registers, layout, panel);
+    case Element::f32:
+      return unpack_codes<32>(registers, layout, panel, [](u32 code) {
+        return __builtin_bit_cast(float, code);
+      });
+    case Element::xf32:  // f32 cut to ten bits of mantissa
+      return unpack_codes<32>(registers, layout, panel, [](u32 code) {
+        return __builtin_bit_cast(float, code & ~0x1fffu);
+      });
+    case Element::i8: break;
+  }
+}
+
+inline void unpack(Element, const Lanes* registers, const Layout& layout, i32* panel) {
+  unpack_codes<8>(registers, layout, panel, [](u32 code) {
+    return static_cast<i32>(static_cast<i8>(code));
+  });
+}
+
+}  // namespace aiter_moe::emulator::matrix
