@@ -189,7 +189,7 @@ class Emulator:
         """
         data = code_object.read_bytes() if isinstance(code_object, Path) else code_object
         block = (threads, 1, 1) if isinstance(threads, int) else threads
-        with _ONE_LAUNCH, self._loaded(data) as module, self._registered(tensors):
+        with ONE_LAUNCH, self._loaded(data) as module, self._registered(tensors):
             self._set_options(seed, checks, instruction_limit)
             function = c_void_p()
             self._find(ctypes.byref(function), module, symbol.encode())
@@ -253,7 +253,7 @@ class Emulator:
 
 
 # Options and the report of the last launch belong to the process.
-_ONE_LAUNCH = threading.RLock()
+ONE_LAUNCH = threading.RLock()
 
 
 def span(tensor: _Tensor) -> tuple[int, int]:

@@ -18,6 +18,14 @@ extern "C" {
 void* host_malloc(unsigned long bytes) AITER_MOE_LIBC("malloc");
 void host_free(void* memory) AITER_MOE_LIBC("free");
 void* host_memset(void* memory, int byte, unsigned long bytes) AITER_MOE_LIBC("memset");
+void* host_memcpy(void* to, const void* from, unsigned long bytes) AITER_MOE_LIBC("memcpy");
+void* host_memmove(void* to, const void* from, unsigned long bytes) AITER_MOE_LIBC("memmove");
+int host_memcmp(const void* a, const void* b, unsigned long bytes) AITER_MOE_LIBC("memcmp");
+int host_posix_memalign(void** memory, unsigned long alignment, unsigned long bytes)
+    AITER_MOE_LIBC("posix_memalign");
+int host_clock_gettime(int clock, long* seconds_and_nanoseconds) AITER_MOE_LIBC("clock_gettime");
+int host_sched_getaffinity(int process, unsigned long bytes, void* mask)
+    AITER_MOE_LIBC("sched_getaffinity");
 int host_getpid() AITER_MOE_LIBC("getpid");
 int host_yield() AITER_MOE_LIBC("sched_yield");
 // pthread_t is one machine word in glibc and musl.

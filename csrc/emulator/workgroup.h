@@ -10,12 +10,14 @@ namespace aiter_moe::emulator {
 
 struct Program;     // decoded kernel: code_object.h
 class FaultLog;     // collects faults of a launch over all threads: machine/fault_log.h
+class GroupFaults;  // those of one workgroup
 
 struct LaunchState {
   const Program* program;
   const Allocations* memory;  // every registered range of global memory
   FaultLog* faults;
   u32 checks;                 // bit(FaultKind) of the checks that are on
+  u32 arch;                   // 942 or 950
   u64 seed;
   u64 instruction_limit;      // per wave
   const u8* arguments;        // kernel argument segment
@@ -33,6 +35,7 @@ struct Workgroup {
   Wave* waves;
   u32 wave_count;
   u64* hits;      // executions per instruction, of this thread
+  GroupFaults* faults;
 };
 
 }  // namespace aiter_moe::emulator
