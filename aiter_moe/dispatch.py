@@ -252,8 +252,8 @@ def get_2stage_cfgs(  # noqa: PLR0913, PLR0917 - aiter's signature
     config_file : str or None
         Tuned CSV files to search before those of the environment.
     target : str or None
-        ``cpu``, ``gfx950`` or ``gfx942``; None: AITER_MOE_TARGET, else the device torch sees,
-        else ``cpu``.
+        ``cpu``, ``gfx950``, ``gfx942``, ``gfx950:emulator`` or ``gfx942:emulator``; None:
+        AITER_MOE_TARGET, else the device torch sees, else ``cpu``.
     skip_inter_quant : bool or None
         a4w4: whether stage 2 reads the bf16 intermediate; None: as tuned.
 

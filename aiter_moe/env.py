@@ -53,7 +53,8 @@ CACHE_DIR = Variable(
 TARGET = Variable(
     "AITER_MOE_TARGET",
     "",
-    "target of fused_moe and look-ups: cpu, gfx950 or gfx942 (default: by device)",
+    "target of fused_moe and look-ups: cpu, gfx950, gfx942, or with :emulator behind one of the "
+    "latter (default: by device)",
 )
 CONFIG = Variable(
     "AITER_MOE_CONFIG", "", "tuned CSV files, separated as in PATH; read before AITER_CONFIG_FMOE"
@@ -86,7 +87,7 @@ SWIGLU_BF16_BOUND = Variable(
 SITUV2_A4W4 = Variable("AITER_SITUV2_A4W4", "0", "aiter: 1 gives Situv2 problems fp4 activations")
 CU_NUM = Variable("CU_NUM", "0", "aiter: compute units of the device (default 0: ask the device)")
 HIPCC = Variable("HIPCC", "", "path of hipcc (before ROCM_PATH and PATH)")
-ROCM_PATH = Variable("ROCM_PATH", "", "root of a ROCm installation")
+ROCM_PATH = Variable("ROCM_PATH", "", "root of a ROCm installation: bin/hipcc, lib/libamdhip64.so")
 HOST_CXX = Variable("CXX", "", "host C++ compiler (before g++ and clang++ on PATH)")
 PREBUILD_KERNELS = Variable(
     "PREBUILD_KERNELS", "", "targets whose kernels are built at install time, separated by commas"

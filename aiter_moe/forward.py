@@ -28,12 +28,16 @@ from aiter_moe.pipeline import (
     quantised,
 )
 from aiter_moe.problem import Problem, token_tier
+from aiter_moe.sizes import ceil_div
 from aiter_moe.targets.base import Launcher
 from aiter_moe.targets.registry import Target, running_target
 from aiter_moe.verdict import Overrides, computed
 
-# float32 rows [tokens * topk, model_dim] that stage 2 may leave for the reduction at a time
-ROWS_BYTES = 1 << 30
+# What each tensor with a row per token or slot may take at a time. Half of what kernels reach with
+# their 31-bit offsets, since a plan is made for the run's tier, which may be twice its tokens.
+RUN_BYTES = 1 << 30
+# The widest load of a row on any target.
+ROW_ALIGNMENT = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,8 @@ class Options:
         a4w4: leave the intermediate in bf16 for stage 2; None: as planned.
     swiglu_limit, beta, linear_beta : float or None
         Activation constants; None: 7.0 for Swiglu and no clamp for Silu; 1.0.
+    target : Target, str or None
+        Where to run; None: AITER_MOE_TARGET, else the device torch sees, else the CPU.
     """
 
     activation: ActivationType
@@ -71,6 +77,7 @@ class Options:
     swiglu_limit: float | None = None
     beta: float | None = None
     linear_beta: float | None = None
+    target: Target | str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,24 +90,38 @@ class Routing:
     num_local_tokens: torch.Tensor | None = None
 
     def valid_slots(self) -> torch.Tensor | None:
-        """Return bool [tokens, topk], false where no row is computed, or None if all are."""
+        """Return bool [tokens, topk], false where no row is computed, or None if all are.
+
+        Waits for no device: the number of local tokens stays in its tensor.
+        """
         if self.expert_mask is None and self.num_local_tokens is None:
             return None
-        tokens = self.ids.shape[0]
-        if self.num_local_tokens is not None:
-            tokens = min(tokens, int(self.num_local_tokens.item()))
-        valid = torch.zeros(self.ids.shape, dtype=torch.bool, device=self.ids.device)
-        valid[:tokens] = True
+        valid = torch.ones(self.ids.shape, dtype=torch.bool, device=self.ids.device)
         if self.expert_mask is not None:
-            # rows past the local tokens may hold any ids; they are not looked at
-            valid[:tokens] = (self.expert_mask != 0)[self.ids[:tokens].long()]
+            # rows past the local tokens may hold any ids
+            last = self.expert_mask.numel() - 1
+            valid = (self.expert_mask != 0)[self.ids.clamp(0, last).long()]
+        if self.num_local_tokens is not None:
+            row = torch.arange(self.ids.shape[0], device=self.ids.device)
+            valid &= (row < self.num_local_tokens)[:, None]
         return valid
 
 
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """A run of tokens: their inputs, and where their output goes."""
+
+    hidden: torch.Tensor
+    a1_scale: torch.Tensor | None
+    routing: Routing
+    out: torch.Tensor
+
+
 def _problem(
-    hidden: torch.Tensor, experts: Experts, routing: Routing, options: Options, gfx: str
+    whole: _Rows, experts: Experts, options: Options, gfx: str, run_tokens: int
 ) -> Problem:
-    tokens = hidden.shape[0]
+    """Return the problem of each run of a call; the activation type is that of the whole call."""
+    hidden, tokens = whole.hidden, whole.hidden.shape[0]
     interleaved = experts.w1.layout is Layout.SHUFFLED_GATE_UP
     gate_mode = GateMode.INTERLEAVE if interleaved else GateMode.SEPARATED
     q_dtype_a = options.q_dtype_a
@@ -114,11 +135,11 @@ def _problem(
     if q_dtype_a is None:
         q_dtype_a = activation_dtype(options.activation, gate_mode, tokens, gfx)
     return Problem(
-        token=token_tier(tokens),
+        token=token_tier(run_tokens),
         model_dim=experts.w1.cols,
         inter_dim=experts.w2.cols,
         experts=experts.w1.experts,
-        topk=routing.ids.shape[1],
+        topk=whole.routing.ids.shape[1],
         activation=options.activation,
         q_dtype_a=q_dtype_a,
         dtype=dtype,
@@ -128,34 +149,67 @@ def _problem(
     )
 
 
+def _overrides(options: Options, kind: Kind, *, is_ep: bool) -> Overrides:
+    return Overrides(
+        block_m=options.block_m,
+        ksplit=options.ksplit,
+        skip_inter_quant=options.skip_inter_quant if kind is Kind.A4W4 else None,
+        hidden_pad=options.hidden_pad,
+        intermediate_pad=options.intermediate_pad,
+        is_ep=is_ep,
+        origin="splitk",
+    )
+
+
 def _first_operand(
     launcher: Launcher, hidden: torch.Tensor, scale: torch.Tensor | None, problem: Problem
 ) -> Operand:
     if scale is not None:
-        return Operand(hidden.view(torch.uint8).contiguous(), scale.view(torch.uint8).contiguous())
-    rows = hidden if hidden.stride(1) == 1 else hidden.contiguous()
+        codes = _loadable(hidden.view(torch.uint8).contiguous())
+        return Operand(codes, scale.view(torch.uint8).contiguous())
     if problem.q_dtype_a == dtypes.fp4x2:
-        return quantised(launcher, rows)
-    return Operand(rows)
+        return quantised(launcher, hidden if hidden.stride(1) == 1 else hidden.contiguous())
+    return Operand(_loadable(hidden))
 
 
-@dataclass(frozen=True, slots=True)
-class _Rows:
-    """A run of tokens: their inputs, and where their output goes."""
-
-    hidden: torch.Tensor
-    a1_scale: torch.Tensor | None
-    routing: Routing
-    out: torch.Tensor
+def _loadable(rows: torch.Tensor) -> torch.Tensor:
+    """Return `rows`, or a copy where kernels could not load them from where they are."""
+    pitch = rows.stride(0) * rows.element_size()
+    if rows.stride(1) == 1 and not (pitch | rows.data_ptr()) % ROW_ALIGNMENT:
+        return rows
+    return rows.clone(memory_format=torch.contiguous_format)
 
 
-def _runs(whole: _Rows, model_dim: int) -> Iterator[_Rows]:
-    """Cut a call into runs of tokens whose stage-2 rows stay within `ROWS_BYTES`.
+def run_length(tokens: int, row_bytes: int) -> int:
+    """Return the tokens of a run: as few runs as `RUN_BYTES` allows, of nearly equal length.
 
-    Tokens are independent of each other, so the cut changes no bit of the result.
+    Parameters
+    ----------
+    tokens : int
+        Tokens of the call.
+    row_bytes : int
+        What the largest of its tensors takes for each.
     """
-    tokens, topk = whole.routing.ids.shape
-    step = max(1, ROWS_BYTES // (4 * topk * model_dim))
+    longest = max(1, RUN_BYTES // row_bytes)
+    return ceil_div(tokens, max(1, ceil_div(tokens, longest)))
+
+
+def token_bytes(hidden: torch.Tensor, topk: int, model_dim: int, inter_dim: int) -> int:
+    """Return what the largest tensor of a call takes for each token.
+
+    Hidden states at their own pitch, the bf16 intermediate, or float32 rows of stage 2.
+    """
+    pitch = max(hidden.stride(0), hidden.shape[1]) * hidden.element_size()
+    return max(pitch, 2 * topk * inter_dim, 4 * topk * model_dim)
+
+
+def _runs(whole: _Rows, step: int) -> Iterator[_Rows]:
+    """Cut a call into runs of `step` tokens.
+
+    Tokens are independent of each other and all runs take the same kernels, so the cut changes no
+    bit of the result.
+    """
+    tokens = whole.routing.ids.shape[0]
     if tokens <= step:
         yield whole
         return
@@ -227,31 +281,27 @@ def run_moe(
     torch.Tensor
         [tokens, model_dim] of ``options.dtype``; `output` itself where one was given.
     """
-    target = running_target()
+    given = options.target
+    target = given if isinstance(given, Target) else running_target(given)
+    launcher = target.launcher()
     _check_devices(target, hidden, a1_scale, experts, routing)
-    problem = _problem(hidden, experts, routing, options, target.facts.gfx)
-    overrides = Overrides(
-        block_m=options.block_m,
-        ksplit=options.ksplit,
-        skip_inter_quant=options.skip_inter_quant if problem.kind is Kind.A4W4 else None,
-        hidden_pad=options.hidden_pad,
-        intermediate_pad=options.intermediate_pad,
-        is_ep=routing.expert_mask is not None,
-        origin="splitk",
-    )
-    metadata = metadata_for(problem, target, overrides)
+    tokens, model_dim, inter_dim = hidden.shape[0], experts.w2.rows, experts.w2.cols
     out = output
     if out is None:
-        shape = (hidden.shape[0], experts.w2.rows)
-        out = torch.empty(shape, dtype=options.dtype, device=hidden.device)
-    if hidden.shape[0] == 0:
+        out = torch.empty((tokens, model_dim), dtype=options.dtype, device=hidden.device)
+    whole = _Rows(hidden, a1_scale, routing, out)
+    row_bytes = token_bytes(hidden, routing.ids.shape[1], model_dim, inter_dim)
+    step = run_length(tokens, row_bytes)
+    problem = _problem(whole, experts, options, target.facts.gfx, step)
+    overrides = _overrides(options, problem.kind, is_ep=routing.expert_mask is not None)
+    metadata = metadata_for(problem, target, overrides)
+    if tokens == 0:
         return out
-    launcher = target.launcher()
     work = computed(problem, overrides)
     constants = ActivationConstants.of(
         options.activation, options.swiglu_limit, options.beta, options.linear_beta
     )
-    for rows in _runs(_Rows(hidden, a1_scale, routing, out), experts.w2.rows):
+    for rows in _runs(whole, step):
         _run(rows, launcher, metadata, experts, work, constants)
     return out
 
@@ -274,5 +324,6 @@ def _check_devices(
         if tensor is not None and tensor.device.type != target.device:
             raise ArgumentError(
                 f"{name} is on {tensor.device}, but target {target.name} runs on "
-                f"{target.device}; move it there, or set AITER_MOE_TARGET"
+                f"{target.device}; move it there, or name another target (target=, "
+                "AITER_MOE_TARGET)"
             )

@@ -14,6 +14,7 @@ from aiter_moe.errors import ArgumentError, DtypeError
 from aiter_moe.forward import Options, Routing, run_moe
 from aiter_moe.layouts import Layout, PackedWeight
 from aiter_moe.pipeline import Experts
+from aiter_moe.targets.registry import Target
 from aiter_moe.weights import FlatWeight, flat_weight, kernel_weight
 
 
@@ -45,6 +46,7 @@ def _fused_moe_op(  # noqa: PLR0913, PLR0917 - an operator takes flat arguments
     a1_scale: torch.Tensor | None,
     bias1: torch.Tensor | None,
     bias2: torch.Tensor | None,
+    target: str | None,
 ) -> torch.Tensor:
     rows1, cols1, rows2, cols2 = sizes
     experts = Experts(
@@ -59,7 +61,7 @@ def _fused_moe_op(  # noqa: PLR0913, PLR0917 - an operator takes flat arguments
         doweight_stage1=doweight_stage1, hidden_pad=hidden_pad,
         intermediate_pad=intermediate_pad, block_m=block_m, ksplit=ksplit,
         skip_inter_quant=skip_inter_quant, swiglu_limit=swiglu_limit, beta=beta,
-        linear_beta=linear_beta,
+        linear_beta=linear_beta, target=target,
     )  # fmt: skip
     routing = Routing(topk_weight, topk_ids, expert_mask, num_local_tokens)
     _check(hidden_states, a1_scale, experts, routing, options)
@@ -116,6 +118,7 @@ def fused_moe(  # noqa: PLR0913, PLR0917 - aiter's signature
     *,
     q_dtype_a: torch.dtype | None = None,
     skip_inter_quant: bool | None = None,
+    target: Target | str | None = None,
 ) -> torch.Tensor:
     """Compute a routed MXFP4 mixture-of-experts layer.
 
@@ -171,6 +174,9 @@ def fused_moe(  # noqa: PLR0913, PLR0917 - aiter's signature
         ``dtypes.fp4x2`` forces a4w4, ``torch.bfloat16`` a16w4; None: aiter's rule.
     skip_inter_quant : bool or None
         a4w4: run stage 2 on the bf16 intermediate instead of requantising it; None: as planned.
+    target : Target, str or None
+        ``cpu``, ``gfx950``, ``gfx942``, ``gfx950:emulator`` or ``gfx942:emulator`` (which take
+        tensors in host memory); None: AITER_MOE_TARGET, else the device torch sees, else ``cpu``.
 
     Returns
     -------
@@ -183,6 +189,8 @@ def fused_moe(  # noqa: PLR0913, PLR0917 - aiter's signature
         If an argument is unusable.
     UnsupportedProblemError
         If no kernel of the target runs the problem; the message lists the reasons.
+    LaunchError
+        If there is no such device here, or a kernel cannot be launched.
     """
     checks.check_quant_type(quant_type)
     if a2_scale is not None:
@@ -204,6 +212,7 @@ def fused_moe(  # noqa: PLR0913, PLR0917 - aiter's signature
         swiglu_limit=swiglu_limit,
         beta=beta,
         linear_beta=linear_beta,
+        target=target,
     )
     if isinstance(num_local_tokens, int):
         num_local_tokens = torch.tensor(
@@ -278,6 +287,11 @@ def _operator(
     options: Options,
 ) -> torch.Tensor:
     """Call the operator; nothing here has a gradient, traced or not."""
+    if isinstance(options.target, Target):
+        raise ArgumentError(
+            "an operator that is traced takes the target by its name, not as an object: pass "
+            f"target={options.target.name!r}"
+        )
     w1, w2 = weights
     result: torch.Tensor = _fused_moe_op(
         hidden.detach(), w1.codes, w1.scales, w2.codes, w2.scales, routing.weights.detach(),
@@ -286,5 +300,6 @@ def _operator(
         [options.hidden_pad, options.intermediate_pad], options.block_m, options.ksplit,
         options.skip_inter_quant, options.swiglu_limit, options.beta, options.linear_beta,
         routing.expert_mask, routing.num_local_tokens, a1_scale, *map(_detached, biases),
+        options.target,
     )  # fmt: skip
     return result

@@ -13,11 +13,12 @@ def config() -> None:
     from aiter_moe.codegen.cache import default_cache
     from aiter_moe.targets.registry import running_target
 
-    facts = running_target().facts
+    target = running_target()
+    facts = target.facts
     console = Console(highlight=False)
     units = "threads" if facts.gfx == "cpu" else "compute units"
     rows = {
-        "target": f"{facts.gfx}, {facts.cu_num} {units} {facts.product}".rstrip(),
+        "target": f"{target.name}, {facts.cu_num} {units} {facts.product}".rstrip(),
         "compiler": _compiler(facts.gfx),
         "cache": str(default_cache().root),
     }

@@ -47,7 +47,12 @@ def lookup(  # noqa: PLR0913 - one parameter per option
     doweight_stage1: Annotated[
         bool, typer.Option("--doweight-stage1", help="Routing weights multiply in stage 1.")
     ] = False,
-    target: Annotated[str, typer.Option(help="cpu or gfx950 (default: the running one).")] = "",
+    target: Annotated[
+        str,
+        typer.Option(
+            help="cpu, gfx950, gfx942, or one of these with :emulator (default: the running one)."
+        ),
+    ] = "",
     config: Annotated[str, typer.Option(help="Tuned CSV files, searched first.")] = "",
     block_m: Annotated[int, typer.Option(help="Force the sort block.", min=0)] = 0,
     ksplit: Annotated[int, typer.Option(help="Force the split (a16w4); -1: none.")] = 0,

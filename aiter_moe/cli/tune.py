@@ -103,10 +103,10 @@ def _facts(target: str, threads: int) -> DeviceFacts:
     facts = running_target(target).facts
     if target != "cpu":
         raise UnsupportedProblemError(
-            f"cannot tune for {target} here: timing needs a {target} device, and this version has "
-            "a launcher for the CPU only. `aiter-moe build --target "
-            f"{target}` compiles and inspects its kernels without a device; `--target cpu` tunes "
-            "the CPU kernels"
+            f"cannot tune for {target}: this version times kernels on the CPU alone, and an "
+            "emulated device has no times. `aiter-moe build --target "
+            f"{facts.gfx}` compiles and inspects its kernels without a device; `--target cpu` "
+            "tunes the CPU kernels"
         )
     return replace(facts, cu_num=threads) if threads else facts
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import torch
 
 from aiter_moe import env
-from aiter_moe.errors import ConfigError, LaunchError
+from aiter_moe.errors import ConfigError
 from aiter_moe.targets.base import DeviceFacts, Launcher
 
 GFX9_CUS = {"gfx950": 256, "gfx942": 304}
+EMULATED = {f"{gfx}:emulator": gfx for gfx in GFX9_CUS}
+TARGET_NAMES = ("cpu", *GFX9_CUS, *EMULATED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +25,12 @@ class Target:
     Attributes
     ----------
     name : str
-        ``cpu``, ``gfx950`` or ``gfx942``.
+        ``cpu``, ``gfx950``, ``gfx942``, or one of the latter with ``:emulator``.
     facts : DeviceFacts
-        Identity of the device.
+        Identity of the device; an emulated one has the facts of the real one.
     launcher : Callable
-        Returns the process's launcher, making it on first use.
+        Returns the process's launcher, making it on first use; raises `LaunchError` where there
+        is no such device.
     device : str
         Type of the torch device whose memory kernels read.
     """
@@ -38,28 +41,20 @@ class Target:
     device: str
 
 
-def _no_launcher(name: str) -> Callable[[], Launcher]:
-    def launcher() -> Launcher:
-        raise LaunchError(
-            f"kernels of target {name} compile here but cannot be launched: this version has a "
-            "launcher for the CPU only; set AITER_MOE_TARGET=cpu to run on the CPU"
-        )
-
-    return launcher
-
-
 @cache
-def _device_gfx() -> str | None:
-    """Return the gfx name of torch's current HIP device, or None."""
+def _device_facts() -> DeviceFacts | None:
+    """Return the identity of torch's current HIP device, or None."""
     if torch.version.hip is None or not torch.cuda.is_available():
         return None
-    name: str = torch.cuda.get_device_properties(torch.cuda.current_device()).gcnArchName
-    return name.split(":", maxsplit=1)[0]
+    found = torch.cuda.get_device_properties(torch.cuda.current_device())
+    gfx: str = found.gcnArchName.partition(":")[0]
+    return DeviceFacts(gfx, found.multi_processor_count, product=found.name)
 
 
 def default_target_name() -> str:
     """Return AITER_MOE_TARGET, else the HIP device torch sees, else ``cpu``."""
-    return env.TARGET.text() or _device_gfx() or "cpu"
+    device = _device_facts()
+    return env.TARGET.text() or (device.gfx if device else "cpu")
 
 
 def running_target(name: str | None = None) -> Target:
@@ -76,8 +71,32 @@ def running_target(name: str | None = None) -> Target:
 
         return Target("cpu", cpu_facts(), cpu_launcher, "cpu")
     if name in GFX9_CUS:
-        facts = DeviceFacts(name, env.CU_NUM.integer() or GFX9_CUS[name])
-        return Target(name, facts, _no_launcher(name), "cuda")
+        return Target(name, _gfx9_facts(name), partial(_hip, name), "cuda")
+    if name in EMULATED:
+        gfx = EMULATED[name]
+        facts = DeviceFacts(gfx, env.CU_NUM.integer() or GFX9_CUS[gfx], product="emulator")
+        return Target(name, facts, partial(_emulated, gfx), "cpu")
     raise ConfigError(
-        f"no target {name!r}; name (or set AITER_MOE_TARGET to) one of cpu, {', '.join(GFX9_CUS)}"
+        f"no target {name!r}; name (or set {env.TARGET.name} to) one of {', '.join(TARGET_NAMES)}"
     )
+
+
+def _gfx9_facts(gfx: str) -> DeviceFacts:
+    """Return CU_NUM's units, else those of the device torch sees, else those of a whole GPU."""
+    device = _device_facts()
+    units, product = GFX9_CUS[gfx], ""
+    if device is not None and device.gfx == gfx:
+        units, product = device.cu_num, device.product
+    return DeviceFacts(gfx, env.CU_NUM.integer() or units, product=product)
+
+
+def _hip(gfx: str) -> Launcher:
+    from aiter_moe.targets.hip_launcher import hip_launcher
+
+    return hip_launcher(gfx)
+
+
+def _emulated(gfx: str) -> Launcher:
+    from aiter_moe.targets.emulator import emulator_launcher
+
+    return emulator_launcher(gfx)

@@ -222,7 +222,7 @@ def test_long_calls_are_cut_into_runs_without_a_trace(monkeypatch, local_tokens)
     p = random_problem(17, 128, 128, 4, 2)
     local = None if local_tokens is None else torch.tensor([local_tokens], dtype=torch.int32)
     whole = run(p, ActivationType.Silu, Kind.A4W4, num_local_tokens=local)
-    monkeypatch.setattr("aiter_moe.forward.ROWS_BYTES", 5 * 4 * 2 * 128)
+    monkeypatch.setattr("aiter_moe.forward.RUN_BYTES", 5 * 4 * 2 * 128)
     assert torch.equal(run(p, ActivationType.Silu, Kind.A4W4, num_local_tokens=local), whole)
 
 

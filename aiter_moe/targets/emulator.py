@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: MIT
+"""The launcher of the emulated gfx950 and gfx942: `HipLauncher` on the emulator's library.
+
+Only the device differs: modules, argument buffers and grids are those a GPU would get. What it
+runs in is `aiter_moe.targets.emulator_library`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+
+import torch
+
+from aiter_moe.codegen.gfx9 import Launch
+from aiter_moe.targets.arguments import StageArgs
+from aiter_moe.targets.base import DeviceFacts
+from aiter_moe.targets.emulator_library import (
+    _ONE_LAUNCH,
+    ALL_CHECKS,
+    DEVICES,
+    EmulatorFaultError,
+    LaunchReport,
+    emulator,
+    span,
+    united,
+)
+from aiter_moe.targets.hip import HipError, HipRuntime
+from aiter_moe.targets.hip_launcher import HipLauncher, Module, Place
+
+OnReport = Callable[[str, LaunchReport], None]
+
+# How the library ends a launch that had faults; its report says which.
+_FAULT_CODES = (700, 719)
+
+
+class EmulatorLauncher(HipLauncher):
+    """Runs kernels in the emulator, on tensors in host memory; a launch ends before it returns.
+
+    A kernel reaches the tensors of its launch and not a byte more. What kernels write starts as
+    NaN, so that rows nobody writes are seen.
+
+    Parameters
+    ----------
+    gfx : str
+        ``gfx950`` or ``gfx942``.
+    seed : int
+        Chooses the order in which waves run; may be changed between launches, as `checks`,
+        `threads` and `on_report` may.
+    checks : int
+        Faults to look for: bits of ``FaultKind``.
+    threads : int
+        CPU threads; 0: as many as there are CPUs.
+    on_report : callable or None
+        Gets the symbol and the report of every launch; faults are then in the report alone.
+        None: a launch with faults raises `EmulatorFaultError`.
+
+    Raises
+    ------
+    LaunchError
+        If the emulator's library cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        gfx: str,
+        *,
+        seed: int = 0,
+        checks: int = ALL_CHECKS,
+        threads: int = 0,
+        on_report: OnReport | None = None,
+    ) -> None:
+        self._emulator = emulator(gfx)
+        self._device = DEVICES[gfx]
+        self.seed = seed
+        self.checks = checks
+        self.threads = threads
+        self.on_report = on_report
+        # A library object of its own: the types of its functions belong to `HipRuntime`.
+        runtime = HipRuntime(ctypes.CDLL(str(self._emulator.library.path)))
+        properties = runtime.properties(self._device)
+        facts = DeviceFacts(gfx, properties.compute_units, product=properties.name)
+        super().__init__(runtime, facts)
+
+    def empty(
+        self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device
+    ) -> torch.Tensor:
+        """Return memory full of NaN."""
+        return torch.full(shape, torch.nan, dtype=dtype, device=device)
+
+    @contextmanager
+    def _at(self, tensors: Sequence[torch.Tensor]) -> Iterator[Place]:
+        """Let launches reach the bytes of `tensors`, one stage of the process at a time."""
+        done: list[int] = []
+        with _ONE_LAUNCH:
+            self._runtime.set_device(self._device)
+            try:
+                for begin, end in united(span(tensor) for tensor in tensors):
+                    self._runtime.register(begin, end - begin)
+                    done.append(begin)
+                yield Place(self._device, None)
+            finally:
+                for begin in done:
+                    self._runtime.unregister(begin)
+
+    def _start(self, module: Module, step: Launch, args: StageArgs, place: Place) -> None:
+        for option in ("seed", "checks", "threads"):
+            self._emulator.set_option(option, getattr(self, option))
+        try:
+            super()._start(module, step, args, place)
+        except HipError as error:
+            if error.code not in _FAULT_CODES:
+                raise
+        report = self._emulator.report(step.symbol)
+        if self.on_report is not None:
+            self.on_report(step.symbol, report)
+        elif report.faults:
+            raise EmulatorFaultError(report, module.code)
+
+
+@cache
+def emulator_launcher(gfx: str) -> EmulatorLauncher:
+    """Return the process's launcher on an emulated architecture, made on first use.
+
+    Raises
+    ------
+    LaunchError
+        If there is no emulation of `gfx`, or its library cannot be built or loaded.
+    """
+    return EmulatorLauncher(gfx)

@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: MIT
+"""The launcher of AMD GPUs: compiled kernels as modules, launched on torch's current stream.
+
+Nothing here waits for the device but `HipLauncher.elapsed_ms`. What happens between stage kernels
+is `aiter_moe.targets.torch_steps`; the same launcher on the emulator is
+`aiter_moe.targets.emulator`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+
+import torch
+
+from aiter_moe.codegen.gfx9 import Launch, launches
+from aiter_moe.codegen.instance import Instance
+from aiter_moe.enums import ScaleRounding
+from aiter_moe.errors import LaunchError
+from aiter_moe.targets import torch_steps
+from aiter_moe.targets.arguments import StageArgs
+from aiter_moe.targets.base import DeviceFacts, SortedTokens
+from aiter_moe.targets.hip import HipRuntime, hip_runtime
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a launch goes: HIP's device number, and its stream (None: the null stream)."""
+
+    device: int
+    stream: int | None
+
+
+@dataclass(slots=True)
+class Module:
+    """A loaded code object.
+
+    Attributes
+    ----------
+    instance : Instance
+        What it was compiled from; held so that its identity is not given to another one.
+    code : bytes
+        The code object, which HIP reads as long as the module lives.
+    handle : int
+        HIP's module.
+    functions : dict of str to int
+        Kernels by symbol, as far as they were asked for.
+    """
+
+    instance: Instance
+    code: bytes
+    handle: int
+    functions: dict[str, int] = field(default_factory=dict)
+
+
+class HipLauncher:
+    """Runs kernels on the AMD GPUs of one architecture (`aiter_moe.targets.base.Launcher`).
+
+    Safe to call from several threads at once. Modules are loaded once for each instance and
+    device, with the first launch.
+
+    Parameters
+    ----------
+    runtime : HipRuntime
+        HIP, or what stands in for it.
+    facts : DeviceFacts
+        Identity of the devices.
+    """
+
+    def __init__(self, runtime: HipRuntime, facts: DeviceFacts) -> None:
+        self._runtime = runtime
+        self._facts = facts
+        # Keyed by the instance's identity and the device: hashing an instance costs more than
+        # queueing a kernel.
+        self._modules: dict[tuple[int, int], Module] = {}
+
+    @property
+    def facts(self) -> DeviceFacts:
+        """Identity of the device."""
+        return self._facts
+
+    def empty(
+        self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device
+    ) -> torch.Tensor:
+        """Return memory of any content."""
+        return torch.empty(shape, dtype=dtype, device=device)
+
+    def sort(
+        self,
+        topk_ids: torch.Tensor,
+        topk_weights: torch.Tensor,
+        num_experts: int,
+        block_m: int,
+        expert_mask: torch.Tensor | None,
+        num_local_tokens: torch.Tensor | None,
+    ) -> SortedTokens:
+        """Sort (token, slot) pairs by expert, padded per expert to `block_m`."""
+        return torch_steps.sort(
+            topk_ids, topk_weights, num_experts, block_m, expert_mask, num_local_tokens
+        )
+
+    def quantise(
+        self, x: torch.Tensor, rounding: ScaleRounding
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Quantise rows [R, K] to fp4 codes uint8 [R, K/2] and e8m0 scales uint8 [R, K/32]."""
+        return torch_steps.quantise(x, rounding)
+
+    def stage_scales(self, scales: torch.Tensor, routed: SortedTokens, tokens: int) -> torch.Tensor:
+        """Return the scales in sorted order and 32x8 tiles, whole tiles, 0 in pads."""
+        return torch_steps.sort_scales(scales, routed.ids, routed.num_valid[:1], tokens)
+
+    def reduce(
+        self, rows: torch.Tensor, topk: int, out: torch.Tensor, valid: torch.Tensor | None
+    ) -> None:
+        """Sum f32 rows [T*topk, H] over the slots of a token in fixed order into `out` [T, H]."""
+        torch_steps.reduce(rows, topk, out, valid)
+
+    def run_stage(
+        self, instance: Instance, args: StageArgs, tensors: Sequence[torch.Tensor]
+    ) -> None:
+        """Queue one stage on torch's current stream: its kernel, and the finish of a split.
+
+        Parameters
+        ----------
+        instance : Instance
+            The kernel; built and loaded on first use.
+        args : StageArgs
+            Its arguments, copied before this returns.
+        tensors : sequence of Tensor
+            What the arguments point into, all on one device.
+
+        Raises
+        ------
+        LaunchError
+            The kernel is for another target, a size breaks what it relies on, or HIP refuses.
+        """
+        if instance.target != self._facts.gfx:
+            raise LaunchError(
+                f"{instance.name} is a kernel of target {instance.target} and cannot run on "
+                f"{self._facts.gfx}"
+            )
+        steps = launches(instance, args)
+        with self._at(tensors) as place:
+            module = self._module(instance, place.device)
+            for step in steps:
+                self._start(module, step, args, place)
+
+    def elapsed_ms(self, work: Callable[[], object], device: torch.device) -> float:
+        """Return the milliseconds the device takes for what `work` queues; waits for its end.
+
+        Parameters
+        ----------
+        work : callable
+            Queues launches on the current stream of `device`.
+        device : torch.device
+            Where it does.
+        """
+        runtime = self._runtime
+        with self._at([torch.empty(0, device=device)]) as place:
+            begin, end = runtime.create_event(), runtime.create_event()
+            try:
+                runtime.record_event(begin, place.stream)
+                work()
+                runtime.record_event(end, place.stream)
+                runtime.synchronise_event(end)
+                return runtime.elapsed_ms(begin, end)
+            finally:
+                runtime.destroy_event(begin)
+                runtime.destroy_event(end)
+
+    def unload(self) -> None:
+        """Wait for the devices and free all modules; the next launch loads what it needs."""
+        modules, self._modules = self._modules, {}
+        for (_, device), module in modules.items():
+            self._runtime.set_device(device)
+            self._runtime.synchronise()
+            self._runtime.unload_module(module.handle)
+
+    @contextmanager
+    def _at(self, tensors: Sequence[torch.Tensor]) -> Iterator[Place]:
+        """Enter the device that holds `tensors`, with the stream to launch on."""
+        with torch.cuda.device(tensors[0].device):
+            stream = torch.cuda.current_stream()
+            yield Place(stream.device.index, stream.cuda_stream or None)
+
+    def _module(self, instance: Instance, device: int) -> Module:
+        """Return the module of an instance on the current device, loaded on first use."""
+        key = (id(instance), device)
+        module = self._modules.get(key)
+        if module is None:
+            # No lock: loading twice gives the same kernel, and a lock could be held in a fork.
+            module = self._modules[key] = self._load(instance)
+        return module
+
+    def _load(self, instance: Instance) -> Module:
+        from aiter_moe.codegen.build import ensure
+        from aiter_moe.codegen.render import render
+
+        code = ensure(render(instance)).path.read_bytes()
+        return Module(instance, code, self._runtime.load_module(code))
+
+    def _start(self, module: Module, step: Launch, args: StageArgs, place: Place) -> None:
+        """Queue one kernel."""
+        function = module.functions.get(step.symbol)
+        if function is None:
+            function = self._runtime.function(module.handle, step.symbol)
+            module.functions[step.symbol] = function
+        self._runtime.launch(function, step.grid, step.threads, args, place.stream)
+
+
+@cache
+def hip_launcher(gfx: str) -> HipLauncher:
+    """Return the launcher of this process for an architecture, made on first use.
+
+    Raises
+    ------
+    LaunchError
+        If there is no HIP runtime, torch is not built for it, or no such device is visible.
+    """
+    runtime = hip_runtime()
+    if torch.version.hip is None:
+        raise LaunchError(
+            f"torch {torch.__version__} is not built for ROCm, so no tensor can be on a {gfx}; "
+            f"install torch for ROCm, or name the target {gfx}:emulator"
+        )
+    found = [runtime.properties(device) for device in range(runtime.device_count())]
+    matching = next((properties for properties in found if properties.arch == gfx), None)
+    if matching is None:
+        seen = ", ".join(sorted({properties.arch for properties in found})) or "none"
+        raise LaunchError(
+            f"no {gfx} is visible (devices: {seen}); name the target of a device that is, or "
+            f"{gfx}:emulator"
+        )
+    facts = DeviceFacts(gfx, matching.compute_units, product=matching.name)
+    return HipLauncher(runtime, facts)
