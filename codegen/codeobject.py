@@ -8,7 +8,7 @@ A code object is an ELF file; its note "AMDGPU" of type 32 holds the metadata as
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,9 @@ MACHINES = {
 SHT_NOTE = 7
 NOTE_NAME, NOTE_METADATA, NOTE_ALIGNMENT = b"AMDGPU", 32, 4
 BUNDLE_MAGIC = b"__CLANG_OFFLOAD_BUNDLE__"
+
+# Of several kernels in one code object the largest figure counts.
+WORST_FIELDS = ("vgprs", "agprs", "sgprs", "lds_bytes", "scratch_bytes")
 
 # A SIMD of CDNA 3 and 4 has 512 vector registers a lane, given out by 8, for at most 8 waves.
 VGPRS_A_SIMD, VGPR_GRANULE, MAX_WAVES = 512, 8, 8
@@ -85,6 +88,20 @@ class CodeObject:
         """Return the figures as a manifest keeps them: per kernel, and waves per SIMD."""
         kernels = [{**asdict(k), "waves_per_simd": k.waves_per_simd} for k in self.kernels]
         return {"arch": self.arch, "kernels": kernels}
+
+
+def combined_resources(kernels: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Return the figures of one artifact's kernels as one: the worst of each, spills summed.
+
+    Parameters
+    ----------
+    kernels : sequence of Mapping
+        As `CodeObject.resources` lists them and a manifest keeps them.
+    """
+    figures = {field: max(int(kernel[field]) for kernel in kernels) for field in WORST_FIELDS}
+    figures["spills"] = sum(int(k["vgpr_spills"]) + int(k["sgpr_spills"]) for k in kernels)
+    figures["waves_per_simd"] = min(int(k["waves_per_simd"]) for k in kernels)
+    return figures
 
 
 def read_code_object(path: Path) -> CodeObject:

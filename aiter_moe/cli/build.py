@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -33,7 +33,7 @@ GPU_COLUMNS = (
 
 
 def build(  # noqa: PLR0913, PLR0917  # every parameter is an option
-    target: Annotated[str, typer.Option(help="cpu or gfx950.")] = "gfx950",
+    target: Annotated[str, typer.Option(help="cpu, gfx950 or gfx942.")] = "gfx950",
     plan: Annotated[
         bool, typer.Option("--plan", help="List key, state and name; compile nothing.")
     ] = False,
@@ -186,7 +186,9 @@ def _line(report: BuildReport) -> str:
     if report.unit.target == "cpu":
         cells = [f"{manifest['bytes']:>{_width('bytes')}}"]
     else:
-        figures = combined(manifest["resources"]["kernels"])
+        from aiter_moe.codegen.codeobject import combined_resources
+
+        figures = combined_resources(manifest["resources"]["kernels"])
         cells = [f"{figures[field]:>{_width(heading)}}" for heading, field in GPU_COLUMNS]
     return " ".join([f"{seconds:>8}", *cells, f" {report.unit.name}"])
 
@@ -195,22 +197,12 @@ def _width(heading: str) -> int:
     return max(6, len(heading))
 
 
-def combined(kernels: Sequence[dict[str, Any]]) -> dict[str, int]:
-    """Return the figures of one artifact's kernels as one: the worst of each, spills summed."""
-    figures = {
-        field: max(int(kernel[field]) for kernel in kernels)
-        for _, field in GPU_COLUMNS
-        if field not in ("spills", "waves_per_simd")
-    }
-    figures["spills"] = sum(int(k["vgpr_spills"]) + int(k["sgpr_spills"]) for k in kernels)
-    figures["waves_per_simd"] = min(int(k["waves_per_simd"]) for k in kernels)
-    return figures
-
-
 def _spills(report: BuildReport) -> bool:
     if report.artifact is None or report.unit.target == "cpu":
         return False
-    return combined(report.artifact.manifest["resources"]["kernels"])["spills"] > 0
+    from aiter_moe.codegen.codeobject import combined_resources
+
+    return combined_resources(report.artifact.manifest["resources"]["kernels"])["spills"] > 0
 
 
 def _summary(reports: Sequence[BuildReport], seconds: float, cache: ArtifactCache) -> bool:

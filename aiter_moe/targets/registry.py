@@ -81,6 +81,19 @@ def running_target(name: str | None = None) -> Target:
     )
 
 
+def executing_target(name: str) -> Target:
+    """Return the target called `name`; a GPU that torch does not see gives way to its emulator.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such target.
+    """
+    device = _device_facts()
+    absent = name in GFX9_CUS and (device is None or device.gfx != name)
+    return running_target(f"{name}:emulator" if absent else name)
+
+
 def _gfx9_facts(gfx: str) -> DeviceFacts:
     """Return CU_NUM's units, else those of the device torch sees, else those of a whole GPU."""
     device = _device_facts()

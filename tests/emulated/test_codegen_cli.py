@@ -12,7 +12,7 @@ import typer
 from codegen_fakes import SPILLING, fake_compiler
 from typer.testing import CliRunner, Result
 
-from aiter_moe.cli.build import build, combined, select
+from aiter_moe.cli.build import build, select
 from aiter_moe.codegen import render as render_module
 from aiter_moe.codegen.catalogue import catalogue
 from aiter_moe.codegen.toolchain import compiler_for
@@ -142,15 +142,3 @@ def test_an_unwritable_cache_folder_is_one_error_that_names_the_option(
     result = run("--target", "cpu", "--name", name)
     assert isinstance(result.exception, CacheError)
     assert "named by --cache-dir" in str(result.exception)
-
-
-def test_figures_of_several_kernels_in_one_artifact_are_the_worst_of_each() -> None:
-    main = {
-        "vgprs": 128, "agprs": 0, "sgprs": 40, "lds_bytes": 65536, "scratch_bytes": 0,
-        "vgpr_spills": 0, "sgpr_spills": 1, "waves_per_simd": 4,
-    }  # fmt: skip
-    finish = main | {"vgprs": 20, "sgprs": 50, "lds_bytes": 0, "waves_per_simd": 8}
-    assert combined([main, finish]) == {
-        "vgprs": 128, "agprs": 0, "sgprs": 50, "lds_bytes": 65536, "scratch_bytes": 0,
-        "spills": 2, "waves_per_simd": 4,
-    }  # fmt: skip

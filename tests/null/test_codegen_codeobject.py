@@ -11,7 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiter_moe.codegen.codeobject import KernelResources, read_code_object, require_arch
+from aiter_moe.codegen.codeobject import (
+    KernelResources,
+    combined_resources,
+    read_code_object,
+    require_arch,
+)
 from aiter_moe.codegen.msgpack import decode
 from aiter_moe.errors import LaunchError
 
@@ -170,3 +175,15 @@ def test_messagepack_that_llvm_never_writes_is_refused(data: bytes) -> None:
 def test_no_bytes_make_the_decoder_fail_otherwise(data: bytes) -> None:
     with contextlib.suppress(ValueError):
         decode(data)
+
+
+def test_figures_of_several_kernels_in_one_artifact_are_the_worst_of_each() -> None:
+    main = {
+        "vgprs": 128, "agprs": 0, "sgprs": 40, "lds_bytes": 65536, "scratch_bytes": 0,
+        "vgpr_spills": 0, "sgpr_spills": 1, "waves_per_simd": 4,
+    }  # fmt: skip
+    finish = main | {"vgprs": 20, "sgprs": 50, "lds_bytes": 0, "waves_per_simd": 8}
+    assert combined_resources([main, finish]) == {
+        "vgprs": 128, "agprs": 0, "sgprs": 50, "lds_bytes": 65536, "scratch_bytes": 0,
+        "spills": 2, "waves_per_simd": 4,
+    }  # fmt: skip
