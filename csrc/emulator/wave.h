@@ -67,10 +67,12 @@ struct Wave {
       register_fault(i, code, 0);
   }
 
-  // A vector register about to be written: no load to it may be in flight.
+  // A vector register about to be written: no load to it may be in flight. What a load is still to
+  // write is not ready, so registers that are need no look at the requests.
   void overwrite(const Instruction& i, u16 code, u64 which) {
-    if (__builtin_expect(requests.loads_in_flight != 0, 0)) check_overwrite(i, code, which);
-    vector_ready[code - operand::v0] |= which;
+    u64& ready = vector_ready[code - operand::v0];
+    if (__builtin_expect((which & ~ready) != 0, 0)) check_overwrite(i, code, which);
+    ready |= which;
   }
   void check_overwrite(const Instruction& i, u16 code, u64 which);
 
