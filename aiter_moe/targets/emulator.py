@@ -18,9 +18,10 @@ from aiter_moe.codegen.gfx9 import Launch
 from aiter_moe.targets.arguments import StageArgs
 from aiter_moe.targets.base import DeviceFacts
 from aiter_moe.targets.emulator_library import (
-    _ONE_LAUNCH,
     ALL_CHECKS,
     DEVICES,
+    INSTRUCTION_LIMIT,
+    ONE_LAUNCH,
     EmulatorFaultError,
     LaunchReport,
     emulator,
@@ -32,7 +33,7 @@ from aiter_moe.targets.hip_launcher import HipLauncher, Module, Place
 
 OnReport = Callable[[str, LaunchReport], None]
 
-# How the library ends a launch that had faults; its report says which.
+# HIP's codes for a kernel that failed; the emulator's report says how.
 _FAULT_CODES = (700, 719)
 
 
@@ -94,7 +95,7 @@ class EmulatorLauncher(HipLauncher):
     def _at(self, tensors: Sequence[torch.Tensor]) -> Iterator[Place]:
         """Let launches reach the bytes of `tensors`, one stage of the process at a time."""
         done: list[int] = []
-        with _ONE_LAUNCH:
+        with ONE_LAUNCH:
             self._runtime.set_device(self._device)
             try:
                 for begin, end in united(span(tensor) for tensor in tensors):
@@ -106,18 +107,26 @@ class EmulatorLauncher(HipLauncher):
                     self._runtime.unregister(begin)
 
     def _start(self, module: Module, step: Launch, args: StageArgs, place: Place) -> None:
-        for option in ("seed", "checks", "threads"):
-            self._emulator.set_option(option, getattr(self, option))
+        self._emulator.set_option("seed", self.seed)
+        self._emulator.set_option("checks", self.checks)
+        self._emulator.set_option("threads", self.threads)
+        self._emulator.set_option("instruction_limit", INSTRUCTION_LIMIT)
+        super()._start(module, step, args, place)
+        clean = self._ended_clean()
+        if self.on_report is not None:
+            self.on_report(step.symbol, self._emulator.report(step.symbol))
+        elif not clean:
+            raise EmulatorFaultError(self._emulator.report(step.symbol), module.code)
+
+    def _ended_clean(self) -> bool:
+        """Say whether the last launch had no faults, which HIP tells who waits for the device."""
         try:
-            super()._start(module, step, args, place)
+            self._runtime.synchronise()
         except HipError as error:
             if error.code not in _FAULT_CODES:
                 raise
-        report = self._emulator.report(step.symbol)
-        if self.on_report is not None:
-            self.on_report(step.symbol, report)
-        elif report.faults:
-            raise EmulatorFaultError(report, module.code)
+            return False
+        return True
 
 
 @cache
