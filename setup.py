@@ -25,7 +25,7 @@ PACKAGES = {
 }
 
 # The targets with kernels, as in codegen/catalogue.py, which cannot be imported here.
-TARGETS = ("cpu", "gfx950")
+TARGETS = ("cpu", "gfx950", "gfx942")
 
 
 def package_directories() -> dict[str, str]:

@@ -9,7 +9,7 @@ from aiter_moe.codegen.instance import Instance
 from aiter_moe.errors import ArgumentError
 from aiter_moe.problem import Problem
 
-TARGETS = ("cpu", "gfx950")
+TARGETS = ("cpu", "gfx950", "gfx942")
 
 
 @cache
@@ -29,6 +29,10 @@ def catalogue(target: str) -> tuple[Instance, ...]:
         from aiter_moe.codegen.gfx9.gfx950 import gfx950_instances
 
         return tuple(gfx950_instances())
+    if target == "gfx942":
+        from aiter_moe.codegen.gfx9.gfx942 import gfx942_instances
+
+        return tuple(gfx942_instances())
     raise ArgumentError(f"no target {target!r}; there are {', '.join(TARGETS)}")
 
 

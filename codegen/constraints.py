@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 KSPLITS = (1, 2, 4)
 """Parts that split-k kernels cut the reduction of a16w4 stage 1 into; 1 is unsplit."""
 
+WITHOUT_KIND = {("gfx942", Kind.A4W4): "gfx942 has no matrix instruction for fp4 operands"}
+"""Why a target has no kernels of an operand kind."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:
@@ -48,7 +51,10 @@ def _kind(problem: Problem, instance: Instance) -> str | None:
         return None
     if instance.stage == 2 and instance.kind is Kind.A16W4:
         return None  # an a4w4 problem may skip the requantisation (skip_inter_quant)
-    return f"the problem is {problem.kind}, the kernel is {instance.kind}"
+    why = WITHOUT_KIND.get((instance.target, problem.kind))
+    return f"the problem is {problem.kind}, the kernel is {instance.kind}" + (
+        f" ({why})" if why else ""
+    )
 
 
 def _activation_dtype(problem: Problem, instance: Instance) -> str | None:

@@ -23,12 +23,19 @@ class Device:
     ----------
     lds_bytes : int
         LDS of a compute unit, all of which one workgroup can have.
+    rows_through_registers : bool
+        Gathered rows pass through registers on their way to the LDS: loads straight to it move 4
+        bytes a lane at most.
     """
 
     lds_bytes: int
+    rows_through_registers: bool
 
 
-DEVICES = {"gfx950": Device(lds_bytes=160 * 1024)}
+DEVICES = {
+    "gfx950": Device(lds_bytes=160 * 1024, rows_through_registers=False),
+    "gfx942": Device(lds_bytes=64 * 1024, rows_through_registers=True),
+}
 
 
 def device_of(instance: Instance) -> Device:

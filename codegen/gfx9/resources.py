@@ -3,23 +3,21 @@
 
 from __future__ import annotations
 
+from aiter_moe.codegen.gfx9.device import device_of
 from aiter_moe.codegen.gfx9.tile import FRAGMENT_BYTES, STEP_K, gfx9_tile
 from aiter_moe.codegen.instance import Instance
 from aiter_moe.enums import Kind
 from aiter_moe.formats import MX_BLOCK
-from aiter_moe.sizes import ceil_div, round_up
+from aiter_moe.sizes import ceil_div
 
 # Address and mask registers beside those that `vgpr_estimate` counts; from compiled kernels.
 OTHER_VGPRS = 24
 
 
 def lds_bytes(instance: Instance) -> int:
-    """Return the static LDS of an instance in bytes: depth + 1 stages of gathered rows."""
+    """Return the static LDS of an instance in bytes: its stages of gathered rows."""
     tile = gfx9_tile(instance)
-    row_tiles = instance.block_m // 16
-    per_row_tile = 2 if instance.kind is Kind.A4W4 else STEP_K // MX_BLOCK
-    fragments = round_up(row_tiles * per_row_tile, tile.waves)
-    return (tile.depth + 1) * fragments * FRAGMENT_BYTES
+    return tile.stages * gathered_requests(instance) * tile.waves * FRAGMENT_BYTES
 
 
 def vgpr_estimate(instance: Instance) -> int:
@@ -29,18 +27,27 @@ def vgpr_estimate(instance: Instance) -> int:
     sums = 4 * row_tiles * weight_tiles
     scales = tile.strips + (ceil_div(row_tiles, 2) if instance.kind is Kind.A4W4 else 0)
     weights = (tile.depth + 1) * (8 * weight_tiles + scales)
-    rows = 8 if instance.kind is Kind.A4W4 else 4 * row_tiles + weight_tiles + 8
+    if device_of(instance).rows_through_registers:
+        # fragments of two reads, a table to decode each weight tile, rows on their way
+        rows = 8 * row_tiles + 4 * weight_tiles + 8
+        rows += tile.depth * 4 * gathered_requests(instance)
+    else:
+        rows = 8 if instance.kind is Kind.A4W4 else 4 * row_tiles + weight_tiles + 8
     return sums + weights + rows + OTHER_VGPRS
+
+
+def gathered_requests(instance: Instance) -> int:
+    """Return the requests a wave makes for its part of the rows of a step."""
+    per_row_tile = 2 if instance.kind is Kind.A4W4 else STEP_K // MX_BLOCK
+    return ceil_div(instance.block_m // 16 * per_row_tile, gfx9_tile(instance).waves)
 
 
 def loads_in_flight(instance: Instance) -> int:
     """Return the loads a wave leaves unfinished when it waits for the rows of a step."""
     tile = gfx9_tile(instance)
-    row_tiles = instance.block_m // 16
     fp4 = instance.kind is Kind.A4W4
-    gathered = ceil_div(row_tiles * (2 if fp4 else STEP_K // MX_BLOCK), tile.waves)
-    weights = 5 * tile.strips + (ceil_div(row_tiles, 2) if fp4 else 0)
-    return weights + (tile.depth - 1) * (gathered + weights)
+    weights = 5 * tile.strips + (ceil_div(instance.block_m // 16, 2) if fp4 else 0)
+    return weights + (tile.depth - 1) * (gathered_requests(instance) + weights)
 
 
 def activation_row_bytes(instance: Instance, k: int) -> int:

@@ -44,6 +44,17 @@ def _even_gather(problem: Problem, instance: Instance) -> str | None:
     return None
 
 
+def _stages(problem: Problem, instance: Instance) -> str | None:
+    tile = gfx9_tile(instance)
+    sets = tile.depth + 1
+    if device_of(instance).rows_through_registers:
+        if sets % tile.stages:
+            return f"{tile.stages} stages of rows do not divide {sets} sets of registers"
+    elif tile.stages != sets:
+        return f"{tile.stages} stages of rows, a depth of {tile.depth} takes {sets}"
+    return None
+
+
 def _lds(problem: Problem, instance: Instance) -> str | None:
     need, limit = lds_bytes(instance), device_of(instance).lds_bytes
     return f"{need} bytes of LDS, a CU has {limit}" if need > limit else None
@@ -90,6 +101,7 @@ TILE_RULES: tuple[Rule, ...] = (
     Rule("gate and up in a wave", _whole_strips),
     Rule("workgroup size", _workgroup),
     Rule("even gather", _even_gather),
+    Rule("stages of rows", _stages),
     Rule("LDS", _lds),
     Rule("registers", _vgprs),
     Rule("loads in flight", _outstanding_loads),

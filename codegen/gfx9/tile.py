@@ -32,6 +32,8 @@ class Gfx9Tile:
         Waves of a workgroup, side by side along the weight rows.
     depth : int
         Steps of 256 elements that are requested ahead.
+    stages : int
+        Steps whose rows fit the LDS.
     waves_per_simd : int
         Waves that must fit a SIMD; sets the register budget.
     non_temporal : bool
@@ -44,6 +46,7 @@ class Gfx9Tile:
     strips: int
     waves: int
     depth: int
+    stages: int
     waves_per_simd: int
     non_temporal: bool
     split_k: bool = False
@@ -71,8 +74,9 @@ class Gfx9Tile:
     @property
     def label(self) -> str:
         """Columns, step, waves, depth, then what is unusual."""
+        stages = "" if self.stages == self.depth + 1 else f"s{self.stages}"
         nt = "_nt" if self.non_temporal else ""
-        return f"n{self.block_n}k{STEP_K}_w{self.waves}d{self.depth}{nt}"
+        return f"n{self.block_n}k{STEP_K}_w{self.waves}d{self.depth}{stages}{nt}"
 
     @property
     def template(self) -> str:
@@ -95,6 +99,7 @@ class Gfx9Tile:
             "strips": self.strips,
             "waves": self.waves,
             "depth": self.depth,
+            "stages": self.stages,
             "waves_per_simd": self.waves_per_simd,
             "non_temporal": self.non_temporal,
             "threads": self.threads,

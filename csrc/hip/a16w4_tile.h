@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The a16w4 operands of a workgroup: gathered bf16 rows through LDS, fp4 weights scaled to bf16
-// by the convert instruction, bf16 matrix instructions. Both operands permute the reduction the
+// The a16w4 operands of a workgroup: gathered bf16 rows through LDS, fp4 weights decoded to bf16,
+// bf16 matrix instructions. Both operands permute the reduction the
 // same way: instruction j of a half step takes elements 8 * j + 0..7 of each MX block.
 #pragma once
 
@@ -23,7 +23,9 @@ template <class ShapeT> struct A16W4 {
 
   struct Registers {
     Weights<Shape> weights;
+    GatheredRows<x_requests> rows;
   };
+  static constexpr bool rows_through_registers = decltype(Registers::rows)::through_registers;
 
   Buffer x;
   Strips<Shape> strips;
@@ -44,28 +46,30 @@ template <class ShapeT> struct A16W4 {
     });
   }
 
-  template <bool Whole> AITER_MOE_DEVICE void load_x(AITER_MOE_LDS u8* stage, int step) const {
+  AITER_MOE_DEVICE AITER_MOE_LDS u8* own_part(AITER_MOE_LDS u8* stage) const {
+    return stage + work.wave * x_requests * fragment_bytes;
+  }
+
+  template <bool Whole>
+  AITER_MOE_DEVICE void load_x(Registers& r, AITER_MOE_LDS u8* stage, int step) const {
     const int left = work.end_block - step * step_blocks;
-    AITER_MOE_LDS u8* own = stage + work.wave * x_requests * fragment_bytes;
+    AITER_MOE_LDS u8* own = own_part(stage);
     if constexpr (x_tiles > 1) own = renewed(own);
     unroll<x_requests>([&]<int i>() {
       constexpr int further = i % tile_requests;
       const bool inside = Whole || x_block + further < left;
-      load_to_lds(x, own + i * fragment_bytes, inside ? x_offset[i / tile_requests] : outside,
-                  step * (step_k * 2) + further * 64);
+      r.rows.template request<i>(x, own, inside ? x_offset[i / tile_requests] : outside,
+                                 step * (step_k * 2) + further * 64);
     });
+  }
+
+  template <int Later>
+  AITER_MOE_DEVICE void land_x(const Registers& r, AITER_MOE_LDS u8* stage) const {
+    r.rows.template land<Later>(own_part(stage));
   }
 
   template <bool Whole> AITER_MOE_DEVICE void load_w(Registers& r, int step) const {
     load_weights<Whole>(r.weights, strips, work, step);
-  }
-
-  // The scale byte of block `half`, 16-row tile `which` of a strip, as the exponent of an f32.
-  template <int half, int which> static AITER_MOE_DEVICE float scale_of(u32 dword) {
-    constexpr int byte = 2 * half + which;
-    constexpr u32 exponent = 0x7f800000u;
-    const u32 moved = byte == 3 ? dword >> 1 : dword << (23 - 8 * byte);
-    return __builtin_bit_cast(float, moved & exponent);
   }
 
   template <bool Whole, class Accumulators>
@@ -77,10 +81,10 @@ template <class ShapeT> struct A16W4 {
     unroll<Shape::strips>(
         [&]<int i>() { scales[i] = not_before(r.weights.scale[i]) & bytes; });
     unroll<2>([&]<int half>() {
-      float scale[Shape::weight_tiles];
+      Fp4Decoder decoded[Shape::weight_tiles];
       u32x4 codes[Shape::weight_tiles];
       unroll<Shape::weight_tiles>([&]<int t>() {
-        scale[t] = scale_of<half, t % 2>(scales[t / 2]);
+        decoded[t] = fp4_decoder<2 * half + t % 2>(scales[t / 2]);
         codes[t] = not_before(r.weights.code[t][half]);
       });
       unroll<4>([&]<int j>() {
@@ -90,7 +94,7 @@ template <class ShapeT> struct A16W4 {
           rows[m] = *(const AITER_MOE_LDS u32x4*)(fragment);
         });
         unroll<Shape::weight_tiles>([&]<int t>() {
-          const u32x4 weights = fp4_to_bf16(codes[t][j], scale[t]);
+          const u32x4 weights = decoded[t](codes[t][j]);
           unroll<Shape::row_tiles>(
               [&]<int m>() { sums[m][t] = mfma_bf16(weights, rows[m], sums[m][t]); });
         });

@@ -6,6 +6,10 @@
 
 #include "hip/tile.h"
 
+#ifndef __gfx950__
+#error "a4w4 is built on the scaled fp4 matrix instruction of gfx950"
+#endif
+
 namespace aiter_moe::hip {
 
 template <class ShapeT> struct A4W4 {
@@ -18,8 +22,10 @@ template <class ShapeT> struct A4W4 {
 
   struct Registers {
     Weights<Shape> weights;
+    GatheredRows<x_requests> rows;
     u32 x_scale[scale_dwords];
   };
+  static constexpr bool rows_through_registers = decltype(Registers::rows)::through_registers;
 
   Buffer x;
   Buffer x_scales;
@@ -52,12 +58,23 @@ template <class ShapeT> struct A4W4 {
     });
   }
 
-  template <bool Whole> AITER_MOE_DEVICE void load_x(AITER_MOE_LDS u8* stage, int step) const {
+  AITER_MOE_DEVICE AITER_MOE_LDS u8* own_part(AITER_MOE_LDS u8* stage) const {
+    return stage + work.wave * x_requests * fragment_bytes;
+  }
+
+  template <bool Whole>
+  AITER_MOE_DEVICE void load_x(Registers& r, AITER_MOE_LDS u8* stage, int step) const {
     const int left = work.end_block - step * step_blocks;
     unroll<x_requests>([&]<int i>() {
-      load_to_lds(x, stage + (work.wave * x_requests + i) * fragment_bytes,
-                  Whole || x_block[i] < left ? x_offset[i] : outside, step * (step_k / 2));
+      r.rows.template request<i>(x, own_part(stage),
+                                 Whole || x_block[i] < left ? x_offset[i] : outside,
+                                 step * (step_k / 2));
     });
+  }
+
+  template <int Later>
+  AITER_MOE_DEVICE void land_x(const Registers& r, AITER_MOE_LDS u8* stage) const {
+    r.rows.template land<Later>(own_part(stage));
   }
 
   template <bool Whole> AITER_MOE_DEVICE void load_w(Registers& r, int step) const {

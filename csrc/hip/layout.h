@@ -29,6 +29,12 @@ constexpr int w_half_bytes = w_step_bytes / 2;
 AITER_MOE_DEVICE int s_strip_offset(int strip, int columns) { return strip * strip_rows * columns; }
 constexpr int s_step_bytes = 256;
 
+// Byte `Byte` of a dword of e8m0 scales in place of an f32's exponent.
+template <int Byte> AITER_MOE_DEVICE u32 scale_exponent(u32 scales) {
+  constexpr u32 exponent = 0x7f800000u;
+  return (Byte == 3 ? scales >> 1 : scales << (23 - 8 * Byte)) & exponent;
+}
+
 // The codes and scales of one expert.
 AITER_MOE_DEVICE Buffer expert_codes(const StageArgs& a, int expert) {
   const int bytes = a.w_rows * (a.w_k / 2);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
-// What gfx950 device code needs instead of the ROCm headers: types, buffer access, waits, matrix
-// instructions. Compiled with -nogpuinc -nogpulib, so nothing here may include or call a library.
-// Not here: where bytes lie (layout.h) and what is computed (stage1.h, stage2.h).
+// What gfx9 device code needs instead of the ROCm headers: types, buffer access, waits. Compiled
+// with -nogpuinc -nogpulib, so nothing here may include or call a library.
+// Not here: what the GPUs do differently (gfx950.h, gfx942.h), where bytes lie (layout.h) and what
+// is computed (stage1.h, stage2.h).
 #pragma once
 
 // At least `waves_per_simd` waves fit a SIMD, which bounds the registers. No upper bound: given
@@ -21,9 +22,11 @@ using u8 = unsigned char;
 using u16 = unsigned short;
 using u32 = unsigned;
 using i64 = long;
+typedef short i16x4 __attribute__((ext_vector_type(4)));
 typedef u32 u32x2 __attribute__((ext_vector_type(2)));
 typedef u32 u32x4 __attribute__((ext_vector_type(4)));
 typedef int i32x8 __attribute__((ext_vector_type(8)));
+typedef float f32x2 __attribute__((ext_vector_type(2)));
 typedef float f32x4 __attribute__((ext_vector_type(4)));
 typedef __bf16 bf16x4 __attribute__((ext_vector_type(4)));
 typedef __bf16 bf16x8 __attribute__((ext_vector_type(8)));
@@ -93,17 +96,13 @@ template <int Hint = 0> AITER_MOE_DEVICE u32x4 load128(Buffer b, int vector, int
 AITER_MOE_DEVICE u32 load32(Buffer b, int vector, int scalar) {
   return __builtin_amdgcn_raw_buffer_load_b32(descriptor(b), vector, scalar, 0);
 }
-// 16 bytes a lane from the buffer to lds + lane * 16, without passing registers. The compiler
-// puts no wait between this and a read of the LDS: see `wait_loads`.
-AITER_MOE_DEVICE void load_to_lds(Buffer b, AITER_MOE_LDS u8* lds, int vector, int scalar) {
-  __builtin_amdgcn_raw_ptr_buffer_load_lds(
-      descriptor(b), (AITER_MOE_LDS void*)(lds), 16, vector, scalar, 0, 0);
-}
 
 // An ordering point of data and memory that costs no instruction: loads issued before it stay
 // before, matrix instructions on `value` too. Without it the compiler mixes the loads of the
 // next step among the current ones, which makes copies of the prefetch registers.
 AITER_MOE_DEVICE void pin(f32x4& value) { asm volatile("" : "+v"(value)::"memory"); }
+// The same for a value that is kept in accumulation registers from here on.
+AITER_MOE_DEVICE void pin_apart(f32x4& value) { asm volatile("" : "+a"(value)::"memory"); }
 // Nothing made of `value` is computed before this point: conversions would otherwise drift to an
 // earlier step and wait there for loads that are meant to stay in flight.
 AITER_MOE_DEVICE u32 not_before(u32 value) {
@@ -128,38 +127,16 @@ template <int Pending> AITER_MOE_DEVICE void wait_loads() {
   constexpr int other_counters = (7 << 4) | (15 << 8);
   __builtin_amdgcn_s_waitcnt((Pending & 15) | ((Pending >> 4) << 14) | other_counters);
 }
+// Waits until the LDS has done all this wave asked of it.
+AITER_MOE_DEVICE void wait_lds() {
+  constexpr int other_counters = 15 | (3 << 14) | (7 << 4);
+  memory_order();
+  __builtin_amdgcn_s_waitcnt(other_counters);
+}
 AITER_MOE_DEVICE void barrier() {
   memory_order();
   __builtin_amdgcn_s_barrier();
   memory_order();
-}
-
-// 16x16x128 product of fp4 operands with e8m0 block scales, byte `A`/`B` of each scale register.
-// Lane l holds row l % 16 of `a` (of `b`: column), elements 32 * (l / 16) onwards; the result's
-// register i is row 4 * (l / 16) + i, column l % 16.
-template <int A, int B>
-AITER_MOE_DEVICE f32x4 mfma_fp4(u32x4 a, u32x4 b, f32x4 c, u32 a_scale, u32 b_scale) {
-  constexpr int fp4 = 4;
-  const i32x8 wide_a = {(int)a.x, (int)a.y, (int)a.z, (int)a.w, 0, 0, 0, 0};
-  const i32x8 wide_b = {(int)b.x, (int)b.y, (int)b.z, (int)b.w, 0, 0, 0, 0};
-  return __builtin_amdgcn_mfma_scale_f32_16x16x128_f8f6f4(
-      wide_a, wide_b, c, fp4, fp4, A, (int)a_scale, B, (int)b_scale);
-}
-
-// 16x16x32 product of bf16 operands: lane l holds 8 elements of row (column) l % 16.
-AITER_MOE_DEVICE f32x4 mfma_bf16(u32x4 a, u32x4 b, f32x4 c) {
-  return __builtin_amdgcn_mfma_f32_16x16x32_bf16(
-      __builtin_bit_cast(bf16x8, a), __builtin_bit_cast(bf16x8, b), c, 0, 0, 0);
-}
-
-// The 8 fp4 codes of a dword times a power of two, as 8 bf16. Exact; the instruction reads the
-// exponent bits of `scale` alone.
-AITER_MOE_DEVICE u32x4 fp4_to_bf16(u32 codes, float scale) {
-  return u32x4{
-      __builtin_bit_cast(u32, __builtin_amdgcn_cvt_scalef32_pk_bf16_fp4(codes, scale, 0)),
-      __builtin_bit_cast(u32, __builtin_amdgcn_cvt_scalef32_pk_bf16_fp4(codes, scale, 1)),
-      __builtin_bit_cast(u32, __builtin_amdgcn_cvt_scalef32_pk_bf16_fp4(codes, scale, 2)),
-      __builtin_bit_cast(u32, __builtin_amdgcn_cvt_scalef32_pk_bf16_fp4(codes, scale, 3))};
 }
 
 }  // namespace aiter_moe::hip

@@ -4,8 +4,6 @@
 // Not here: the reduction loop (pipeline.h) and the finish of split reductions (splitk.h).
 #pragma once
 
-#include "hip/a16w4_tile.h"
-#include "hip/a4w4_tile.h"
 #include "hip/pipeline.h"
 #include "hip/splitk.h"
 

@@ -4,8 +4,6 @@
 // kernel's, so that its order is fixed.
 #pragma once
 
-#include "hip/a16w4_tile.h"
-#include "hip/a4w4_tile.h"
 #include "hip/pipeline.h"
 
 namespace aiter_moe::hip {

@@ -4,20 +4,25 @@
 // (a4w4_tile.h, a16w4_tile.h) and the loop (pipeline.h).
 #pragma once
 
+#include "hip/architecture.h"
 #include "hip/layout.h"
 
 namespace aiter_moe::hip {
 
 // BlockM sorted rows; Waves waves side by side, each with Strips strips of 32 weight rows; Depth
-// steps are requested ahead; NonTemporal weights are streamed past the caches.
-template <int BlockM, int Strips, int Waves, int Depth, bool NonTemporal> struct Shape {
+// steps are requested ahead; the rows of Stages steps fit the LDS; NonTemporal weights are streamed
+// past the caches.
+template <int BlockM, int Strips, int Waves, int Depth, int Stages, bool NonTemporal>
+struct Shape {
   static constexpr int block_m = BlockM;
   static constexpr int row_tiles = BlockM / 16;
   static constexpr int strips = Strips;
   static constexpr int weight_tiles = 2 * Strips;
   static constexpr int waves = Waves;
   static constexpr int depth = Depth;
-  static constexpr int ring = Depth + 1;  // stages of LDS and sets of weight registers
+  static constexpr int ring = Depth + 1;  // sets of weight registers
+  static constexpr int stages = Stages;
+  static_assert(ring % Stages == 0, "a step's stage is known where its registers are");
   static constexpr int hint = NonTemporal ? non_temporal : 0;
 };
 

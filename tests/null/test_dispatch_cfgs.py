@@ -181,7 +181,10 @@ BAD = {
     "unknown activation": ({"activation": 17}, ArgumentError, "17"),
     "gate only": ({"gate_mode": "gate_only"}, UnsupportedProblemError, "gate_only"),
     "no target": ({"target": "gfx906"}, ConfigError, "gfx906"),
-    "no kernels": ({"target": "gfx942"}, UnsupportedProblemError, "gfx942 has no kernels"),
+    "no a4w4 kernels": (
+        {"target": "gfx942", "q_dtype_a": dtypes.fp4x2}, UnsupportedProblemError,
+        r"gfx942 has no matrix instruction for fp4 operands(.|\n)*q_dtype_a=torch\.bfloat16",
+    ),
     "no file": ({"config_file": "/nonexistent.csv"}, ConfigError, "nonexistent"),
 }  # fmt: skip
 

@@ -21,11 +21,14 @@ from aiter_moe.problem import Problem
 from aiter_moe.targets.arguments import StageArgs
 
 TILE = Gfx9Tile(
-    stage=1, strips=2, waves=4, depth=2, waves_per_simd=2, non_temporal=False, split_k=False
-)
+    stage=1, strips=2, waves=4, depth=2, stages=3, waves_per_simd=2, non_temporal=False,
+    split_k=False,
+)  # fmt: skip
 
 
 def instance(kind: Kind = Kind.A4W4, block_m: int = 32, **changes: object) -> Instance:
+    if "depth" in changes:
+        changes.setdefault("stages", changes["depth"] + 1)
     tile = dataclasses.replace(TILE, **changes)
     activation = ActivationType.Silu if tile.stage == 1 else None
     return Instance("gfx950", kind, tile.stage, block_m, activation, tile.split_k, tile)
@@ -83,6 +86,7 @@ def test_sizes_that_are_no_multiple_of_a_step_are_supported(kind, size):
         (instance(Kind.A16W4, block_m=128), "bytes of LDS"),
         (instance(Kind.A16W4, block_m=16, waves=3), "do not divide"),
         (instance(strips=6, block_m=128), "VGPRs"),
+        (instance(depth=2, stages=2), "2 stages of rows, a depth of 2 takes 3"),
         (instance(depth=6, waves_per_simd=1), "loads in flight"),
     ],
 )

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: MIT
+// What gfx950 does by instructions of its own: loads straight to the LDS, fp4 to bf16 with a
+// scale, matrix products over 32 bf16 or 128 scaled fp4 elements.
+// Counterpart: gfx942.h, of the same names where it can.
+#pragma once
+
+#include "hip/layout.h"
+
+namespace aiter_moe::hip {
+
+// 16 bytes a lane from the buffer to lds + lane * 16, without passing registers. The compiler
+// puts no wait between this and a read of the LDS: see `wait_loads`.
+AITER_MOE_DEVICE void load_to_lds(Buffer b, AITER_MOE_LDS u8* lds, int vector, int scalar) {
+  __builtin_amdgcn_raw_ptr_buffer_load_lds(
+      descriptor(b), (AITER_MOE_LDS void*)(lds), 16, vector, scalar, 0, 0);
+}
+
+// The rows of a step that a wave has requested: they land in the LDS by themselves, so that a
+// stage belongs to a request from its start.
+template <int Requests> struct GatheredRows {
+  static constexpr bool through_registers = false;
+
+  template <int I>
+  AITER_MOE_DEVICE void request(Buffer b, AITER_MOE_LDS u8* lds, int vector, int scalar) {
+    load_to_lds(b, lds + I * fragment_bytes, vector, scalar);
+  }
+  // Returns once the rows lie in the LDS; `Later` requests have been made since.
+  template <int Later> AITER_MOE_DEVICE void land(AITER_MOE_LDS u8*) const { wait_loads<Later>(); }
+};
+
+// The 8 fp4 codes of a dword times the power of two of their block, as 8 bf16. Exact where bf16
+// has the product.
+struct Fp4Decoder {
+  float scale;  // the instruction reads its exponent bits alone
+
+  AITER_MOE_DEVICE u32x4 operator()(u32 codes) const {
+    return u32x4{pair<0>(codes), pair<1>(codes), pair<2>(codes), pair<3>(codes)};
+  }
+  template <int Byte> AITER_MOE_DEVICE u32 pair(u32 codes) const {
+    return __builtin_bit_cast(u32, __builtin_amdgcn_cvt_scalef32_pk_bf16_fp4(codes, scale, Byte));
+  }
+};
+
+template <int Byte> AITER_MOE_DEVICE Fp4Decoder fp4_decoder(u32 scales) {
+  return {__builtin_bit_cast(float, scale_exponent<Byte>(scales))};
+}
+
+// 16x16x32 product of bf16 operands: lane l holds 8 elements of row (column) l % 16.
+AITER_MOE_DEVICE f32x4 mfma_bf16(u32x4 a, u32x4 b, f32x4 c) {
+  return __builtin_amdgcn_mfma_f32_16x16x32_bf16(
+      __builtin_bit_cast(bf16x8, a), __builtin_bit_cast(bf16x8, b), c, 0, 0, 0);
+}
+
+// 16x16x128 product of fp4 operands with e8m0 block scales, byte `A`/`B` of each scale register.
+// Lane l holds row l % 16 of `a` (of `b`: column), elements 32 * (l / 16) onwards; the result's
+// register i is row 4 * (l / 16) + i, column l % 16.
+template <int A, int B>
+AITER_MOE_DEVICE f32x4 mfma_fp4(u32x4 a, u32x4 b, f32x4 c, u32 a_scale, u32 b_scale) {
+  constexpr int fp4 = 4;
+  const i32x8 wide_a = {(int)a.x, (int)a.y, (int)a.z, (int)a.w, 0, 0, 0, 0};
+  const i32x8 wide_b = {(int)b.x, (int)b.y, (int)b.z, (int)b.w, 0, 0, 0, 0};
+  return __builtin_amdgcn_mfma_scale_f32_16x16x128_f8f6f4(
+      wide_a, wide_b, c, fp4, fp4, A, (int)a_scale, B, (int)b_scale);
+}
+
+}  // namespace aiter_moe::hip
