@@ -52,6 +52,8 @@ struct Opcode {
   const char* name;
   u8 archs;  // bit 0: gfx942, bit 1: gfx950
   Class kind;
+  const char* operands;  // isa/opcode.h says how to read these two
+  u32 traits;
 };
 
 struct Sdwa {
@@ -80,11 +82,15 @@ struct Instruction {
   Format format;
   Variant variant;
 
-  u16 dst;         // vdst, sdst, vdata or vdst of loads
+  u16 dst;         // vdst, sdst, vdata or vdst of loads; the mask of comparisons (VCC in VOPC)
   u16 second_dst;  // sdst of VOP3B (carry out, div_scale); operand::vcc where implied by VOP2/VOPC
-  u16 src[3];      // src0, src1, src2; implied sources too (vcc of v_cndmask_b32, dst of v_fmac)
+  // src0, src1, src2; implied ones too: vcc of v_cndmask_b32 and v_addc, dst of v_fmac, the
+  // constant of v_madmk and v_madak at its place (operand::literal), the register of SOPK.
+  u16 src[3];
   u32 literal;     // word behind code 255, or the K of v_madmk/v_fmaak
-  i32 immediate;   // SOPK/SOPP immediate, sign-extended where the opcode takes it signed
+  // SOPK and SOPP: sign-extended where the opcode takes it signed; gpr_idx of s_set_gpr_idx_on;
+  // truth table of v_bitop3; data and number format (dfmt | nfmt << 4) of MTBUF.
+  i32 immediate;
   u32 target;      // of a branch: index of the instruction it goes to
 
   // VOP3, VOP3P, SDWA; bit n belongs to source n
@@ -118,6 +124,7 @@ struct Instruction {
   bool index_enabled;   // MUBUF idxen
   bool to_lds;          // MUBUF lds flag; global_load_lds_* are opcodes of their own
   bool returns;         // sc0 (glc): an atomic returns the old value
+  bool system_scope;    // sc1
   bool non_temporal;    // nt
 };
 
