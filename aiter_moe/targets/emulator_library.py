@@ -13,7 +13,7 @@ import ctypes
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from ctypes import c_char_p, c_int, c_long, c_uint, c_void_p
+from ctypes import c_char_p, c_double, c_int, c_long, c_uint, c_void_p
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -125,6 +125,7 @@ class Emulator:
         self._last_error = library.function("hipGetLastError", c_int)
         self._counters = library.function("aiter_moe_emulator_counters", None, c_void_p)
         self._faults = library.function("aiter_moe_emulator_faults", c_long, c_void_p, c_long)
+        self._seconds = library.function("aiter_moe_emulator_seconds", c_double)
         self._hits = library.function("aiter_moe_emulator_instructions", c_long, c_void_p, c_long)
 
     def set_option(self, name: str, value: int) -> None:
@@ -204,7 +205,8 @@ class Emulator:
         counters = CounterWords()
         self._counters(ctypes.byref(counters))
         faults = _read_all(self._faults, FaultRecord)
-        return LaunchReport.of(kernel, faults, counters, _read_all(self._hits, HitRecord))
+        hits = _read_all(self._hits, HitRecord)
+        return LaunchReport.of(kernel, faults, counters, hits, self._seconds())
 
     def _set_options(self, seed: int, checks: int, instruction_limit: int) -> None:
         self.set_option("seed", seed)

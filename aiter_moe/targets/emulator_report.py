@@ -12,7 +12,7 @@ import enum
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from ctypes import c_char, c_uint32, c_uint64
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from aiter_moe.errors import LaunchError
@@ -155,17 +155,20 @@ class LaunchReport:
         The figures of csrc/emulator/counters.h by name.
     instructions : tuple of InstructionHits
         Every instruction in address order.
+    seconds : float
+        Wall time the emulator took; says nothing of a GPU's.
     """
 
     kernel: str
     faults: tuple[Fault, ...]
     counters: Mapping[str, int]
     instructions: tuple[InstructionHits, ...]
+    seconds: float = field(default=0.0, compare=False)
 
     @classmethod
     def of(
         cls, kernel: str, faults: Sequence[FaultRecord], counters: CounterWords,
-        hits: Sequence[HitRecord],
+        hits: Sequence[HitRecord], seconds: float,
     ) -> LaunchReport:  # fmt: skip
         """Return the records of the library as plain values."""
         return cls(
@@ -176,6 +179,7 @@ class LaunchReport:
                 InstructionHits(h.pc, InstructionClass(h.kind), h.hits, h.text.decode())
                 for h in hits
             ),
+            seconds,
         )
 
     def by_mnemonic(self, kind: InstructionClass | None = None) -> dict[str, int]:

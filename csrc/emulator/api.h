@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // What the emulator's shared library offers beside the HIP calls of hip_api.h: options, faults,
 // counters and the executed instructions of the last launch. Mirrored by
-// aiter_moe/targets/emulator.py. All calls may come from any thread; a launch runs to its end
+// aiter_moe/targets/emulator_report.py. All calls may come from any thread; a launch runs to its end
 // before hipModuleLaunchKernel returns, and "last" means the last one of the process.
 #pragma once
 
@@ -20,8 +20,8 @@ struct InstructionHits {
 
 }  // namespace aiter_moe::emulator
 
-// Options: "arch" (942, 950: what the device claims to be; before any module is loaded), "seed"
-// (order of waves), "checks" (mask of bit(FaultKind); default all), "threads" (0: all CPUs),
+// Options: "arch" (942, 950: what hipSetDevice does, by name; of the calling thread), "seed" (order
+// of waves), "checks" (mask of bit(FaultKind); default all), "threads" (0: all CPUs),
 // "instruction_limit" (per wave). Returns 0, or -1 for an unknown option or value.
 AITER_MOE_EXPORT int aiter_moe_emulator_set(const char* option, long value);
 
@@ -33,6 +33,9 @@ AITER_MOE_EXPORT void aiter_moe_emulator_counters(aiter_moe::emulator::Counters*
 // Every instruction of the last launched kernel in address order, with how often it ran.
 AITER_MOE_EXPORT long aiter_moe_emulator_instructions(
     aiter_moe::emulator::InstructionHits* out, long capacity);
+
+// Wall time the waves of the last launch took, without loading and decoding.
+AITER_MOE_EXPORT double aiter_moe_emulator_seconds();
 
 // Sizes of Fault, Counters, InstructionHits, for the mirrors to check.
 AITER_MOE_EXPORT long aiter_moe_emulator_struct_size(int which);

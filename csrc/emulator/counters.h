@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // What a launch did, in numbers. Instruction counts by mnemonic come from the per-instruction
 // hits of the launch (api.h); these are the figures that depend on data and time.
-// Mirrored by aiter_moe/targets/emulator.py.
+// Mirrored by aiter_moe/targets/emulator_report.py.
 #pragma once
 
 #include "emulator/isa/instruction.h"

@@ -76,6 +76,11 @@ long aiter_moe_emulator_instructions(InstructionHits* out, long capacity) {
   return copy_all(runtime.results.instructions, out, capacity);
 }
 
+double aiter_moe_emulator_seconds() {
+  const Locked locked;
+  return runtime.results.seconds;
+}
+
 long aiter_moe_emulator_struct_size(int which) {
   constexpr long sizes[] = {sizeof(Fault), sizeof(Counters), sizeof(InstructionHits)};
   return which >= 0 && which < 3 ? sizes[which] : -1;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // What a launch did wrong. Handlers report through Wave::fault; a launch keeps the first
 // occurrences of distinct (kind, instruction) pairs, and goes on unless the kind is fatal.
-// Mirrored by aiter_moe/targets/emulator.py.
+// Mirrored by aiter_moe/targets/emulator_report.py.
 #pragma once
 
 #include "emulator/isa/instruction.h"

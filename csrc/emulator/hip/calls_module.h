@@ -242,8 +242,8 @@ static hipError_t launch_with(const Found& kernel, const Shape& shape, LaunchMem
   write_hidden(memory.segment, segment_bytes, kernel.function->metadata, shape, queue);
   Allocations& reachable = runtime.memory;
   const LaunchRequest request{
-      kernel.function->program, &reachable, &kernel.function->rows, shape,
-      {base, queue, segment, 0}};
+      kernel.function->program, kernel.module->device->arch, &reachable, &kernel.function->rows,
+      shape, {base, queue, segment, 0}};
   const Program& program = *kernel.function->program;
   const u64 image = reinterpret_cast<u64>(program.image);
   bool ready = reachable.add(base, sizeof memory, Access::read, "dispatch packet");

@@ -58,13 +58,10 @@ hipError_t hipEventDestroy(hipEvent_t handle) {
 }
 
 hipError_t hipEventRecord(hipEvent_t handle, hipStream_t stream) {
-  constexpr int monotonic = 1;
   const Locked locked;
   Event* event = find_event(handle);
   if (event == nullptr || !is_stream(stream)) return told(hipErrorInvalidHandle);
-  long now[2] = {};
-  host_clock_gettime(monotonic, now);
-  event->nanoseconds = static_cast<u64>(now[0]) * 1000000000 + static_cast<u64>(now[1]);
+  event->seconds = now();
   event->recorded = true;
   return hipSuccess;
 }
@@ -85,7 +82,6 @@ hipError_t hipEventElapsedTime(float* milliseconds, hipEvent_t start, hipEvent_t
   if (!from->recorded || !to->recorded || ((from->flags | to->flags) & hipEventDisableTiming)) {
     return told(hipErrorInvalidHandle);
   }
-  const i64 passed = static_cast<i64>(to->nanoseconds) - static_cast<i64>(from->nanoseconds);
-  *milliseconds = static_cast<float>(static_cast<double>(passed) * 1e-6);
+  *milliseconds = static_cast<float>((to->seconds - from->seconds) * 1e3);
   return hipSuccess;
 }

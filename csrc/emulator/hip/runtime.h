@@ -19,7 +19,7 @@ struct Event {
   u64 handle;
   unsigned flags;
   bool recorded;
-  u64 nanoseconds;
+  double seconds;
 };
 
 struct Runtime {

@@ -19,6 +19,7 @@ struct Options {
 
 struct LaunchRequest {
   const Program* program;
+  u32 arch;
   const Allocations* memory;
   const Array<InstructionHits>* rows;  // every instruction of the program, with no hits
   Shape shape;
@@ -30,7 +31,16 @@ struct LaunchResults {
   FaultLog faults;
   Counters counters;
   Array<InstructionHits> instructions;
+  double seconds;
 };
+
+// Seconds of a clock that only goes forward.
+inline double now() {
+  constexpr int monotonic = 1;
+  long time[2] = {};
+  host_clock_gettime(monotonic, time);
+  return static_cast<double>(time[0]) + static_cast<double>(time[1]) * 1e-9;
+}
 
 inline u32 cpus() {
   u64 mask[16] = {};
@@ -62,7 +72,9 @@ class Launcher {
           const_cast<Launcher*>(launcher)->run_groups(begin, end, worker);
         }};
     const u32 threads = options.threads == 0 ? cpus() : options.threads;
+    const double start = now();
     Pool::run(task, this, static_cast<int>(threads));
+    results.seconds = now() - start;
     results.faults.finish();
     return join(results) && out_of_memory_ == 0;
   }
@@ -71,6 +83,7 @@ class Launcher {
   void describe(const LaunchRequest& request, const Options& options, LaunchResults& results) {
     const Shape& shape = request.shape;
     state_.program = request.program;
+    state_.arch = request.arch;
     state_.memory = request.memory;
     state_.faults = &results.faults;
     state_.checks = options.checks;

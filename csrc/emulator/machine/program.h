@@ -10,7 +10,7 @@
 
 namespace aiter_moe::emulator {
 
-inline u32 architecture(const Workgroup& group) { return group.launch->program->arch; }
+inline u32 architecture(const Workgroup& group) { return group.launch->arch; }
 
 // Past the last instruction: the address behind it.
 inline u64 address_of(const Workgroup& group, u32 index) {
