@@ -12,6 +12,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from aiter_moe import (
     ActivationType,
     ArgumentError,
+    ConfigError,
     Kind,
     PackedWeight,
     dtypes,
@@ -19,6 +20,7 @@ from aiter_moe import (
     fused_moe,
     shuffle_weight,
 )
+from aiter_moe.targets.registry import running_target
 
 TOKENS, MODEL, INTER, EXPERTS, TOPK = 5, 128, 128, 4, 2
 
@@ -160,3 +162,18 @@ def test_the_output_type_is_the_callers_whatever_the_hidden_states_are(problem, 
     )  # fmt: skip
     assert out.dtype == torch.float16
     assert relative_l2(out, reference_moe(problem, ActivationType.Swiglu, kind)) <= 4e-3
+
+
+def test_a_traced_call_takes_its_target_by_name(problem, monkeypatch):
+    (w1, w2), _ = operands(problem, "packed")
+    monkeypatch.setenv("AITER_MOE_TARGET", "gfx950")  # the name goes before the environment
+
+    def layer(x, target):
+        return moe(x, w1, w2, problem.topk_weights, problem.topk_ids, target=target)
+
+    compiled = torch.compile(layer, backend="eager", fullgraph=True)
+    assert torch.equal(compiled(problem.x, "cpu"), layer(problem.x, running_target("cpu")))
+    with pytest.raises(ConfigError, match="tpu"):
+        compiled(problem.x, "tpu")
+    with pytest.raises(ArgumentError, match="target='cpu'"):
+        make_fx(lambda x: layer(x, running_target("cpu")))(problem.x)

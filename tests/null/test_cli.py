@@ -55,6 +55,11 @@ def test_every_command_has_a_help_text_within_80_columns(command, name, monkeypa
         (["tune", "--shapes", "gptoss-20b", "-o", "."], ["Is a directory"]),
         (["tune", "--shapes", "gptoss-20b", "-o", NO_FOLDER], [NO_FOLDER, "cannot be written"]),
         (["tune", "--shapes", "gptoss-20b", "--target", "tpu"], ["no target 'tpu'", "cpu"]),
+        (["tune", "--shapes", "gptoss-20b", "--target", "gfx950"], ["no times", "--target gfx950"]),
+        (
+            ["tune", "--shapes", "gptoss-20b", "--target", "gfx950:emulator"],
+            ["cannot tune for gfx950:emulator", "build --target gfx950`"],
+        ),
         (["build", "--target", "gfx906"], ["gfx906", "cpu, gfx950, gfx942"]),
         (["build", "--name", "nope"], ["nope", "--plan"]),
     ],
@@ -116,6 +121,25 @@ def test_the_configuration_names_target_compiler_cache_and_variables(
     assert cache == f"cache     {tmp_path / 'kernels'}"
     assert {variable.name for variable in env.TABLE} <= {line.split(" ")[0] for line in variables}
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_look_up_on_the_emulator_is_that_of_its_device(command):
+    sizes = [
+        "--token",
+        "16",
+        "--model-dim",
+        "512",
+        "--inter-dim",
+        "256",
+        "--expert",
+        "8",
+        "--topk",
+        "2",
+    ]
+    emulated = command("lookup", *sizes, "--target", "gfx950:emulator")
+    assert emulated[0] == 0
+    assert "aiter_moe_gfx950_" in emulated[1]
+    assert emulated == command("lookup", *sizes, "--target", "gfx950")
 
 
 def test_a_signal_that_was_to_be_ignored_stays_ignored(command):
