@@ -156,7 +156,7 @@ class LaunchReport:
     instructions : tuple of InstructionHits
         Every instruction in address order.
     seconds : float
-        Wall time the emulator took; says nothing of a GPU's.
+        CPU time the emulator took, over all threads; says nothing of a GPU's.
     """
 
     kernel: str

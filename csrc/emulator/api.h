@@ -34,7 +34,7 @@ AITER_MOE_EXPORT void aiter_moe_emulator_counters(aiter_moe::emulator::Counters*
 AITER_MOE_EXPORT long aiter_moe_emulator_instructions(
     aiter_moe::emulator::InstructionHits* out, long capacity);
 
-// Wall time the waves of the last launch took, without loading and decoding.
+// CPU time that the waves of the last launch took, over all threads.
 AITER_MOE_EXPORT double aiter_moe_emulator_seconds();
 
 // Sizes of Fault, Counters, InstructionHits, for the mirrors to check.

@@ -50,20 +50,20 @@ struct Operands {
   }
 };
 
-template <class T>
+template <int edge, class T>
 void dense_blocks(Wave& w, const Instruction& i, const DenseShape& shape,
                   const Operands& operands) {
-  const int edge = shape.edge, depth = shape.depth, blocks = shape.blocks;
-  const Layout layout = plain_layout(edge, shape.per_lane());
+  const int depth = shape.depth, blocks = shape.blocks;
+  const Layout layout = plain_layout(shape.per_lane());
   Panel<T> a, b;
   alignas(64) T tiles[most_tile_elements];
-  unpack(element_on(w, shape.a), operands.a, layout, a.at);
-  unpack(element_on(w, shape.b), operands.b, layout, b.at);
-  if (!load_addend(w, i, i.src[2], edge, blocks, tiles)) return;
+  unpack<edge>(element_on(w, shape.a), operands.a, layout, a.at);
+  unpack<edge>(element_on(w, shape.b), operands.b, layout, b.at);
+  if (!load_addend<edge>(w, i, i.src[2], blocks, tiles)) return;
   for (int block = 0; block < blocks; ++block)
-    multiply(a.at + a_block(i, block) * depth * edge, b.at + block * depth * edge, edge, depth,
-             tiles + block * edge * edge);
-  store_result(w, i, edge, blocks, tiles);
+    multiply<edge>(a.at + a_block(i, block) * depth * edge, b.at + block * depth * edge, depth,
+                   tiles + block * edge * edge);
+  store_result<edge>(w, i, blocks, tiles);
 }
 
 // Sixteen blocks of 4x4: register `row` of C and D holds that row of every block.
@@ -72,10 +72,10 @@ void dense_quads(Wave& w, const Instruction& i, const DenseShape& shape,
                  const Operands& operands) {
   constexpr int edge = 4;
   const int depth = shape.depth;
-  const Layout layout = plain_layout(lanes, depth);  // a panel row is 64 lanes
+  const Layout layout = plain_layout(depth);
   Panel<T> a, b;
-  unpack(element_on(w, shape.a), operands.a, layout, a.at);
-  unpack(element_on(w, shape.b), operands.b, layout, b.at);
+  unpack<lanes>(element_on(w, shape.a), operands.a, layout, a.at);
+  unpack<lanes>(element_on(w, shape.b), operands.b, layout, b.at);
   Lanes sums[edge], room;
   if (is_vector(i.src[2]) && registers_of(w, i, i.src[2], edge) == nullptr) return;
   for (int row = 0; row < edge; ++row) {
@@ -99,10 +99,9 @@ void run_dense(Wave& w, const Instruction& i, const DenseShape& shape) {
   const int count = shape.registers();
   if (!broadcast_fits(w, i, shape.blocks) || !operands.fetch(w, i, count, count)) return;
   operands.b = patterned(operands.b, count, i.blgp, operands.room);
-  if (shape.edge == 4)
-    dense_quads<T>(w, i, shape, operands);
-  else
-    dense_blocks<T>(w, i, shape, operands);
+  if (shape.edge == 4) return dense_quads<T>(w, i, shape, operands);
+  if (shape.edge == 16) return dense_blocks<16, T>(w, i, shape, operands);
+  dense_blocks<32, T>(w, i, shape, operands);
 }
 
 template <DenseShape shape>

@@ -68,76 +68,77 @@ constexpr int bits_of(Element element) {
 }
 
 // How the elements of an operand lie in the lanes: groups of `edge` lanes hold the rows (of A) or
-// columns (of B), each lane `per_lane` consecutive bit fields. Element e of group g is k =
-// (e / run) * run * groups + g * run + e % run: runs of consecutive k are dealt to the groups.
+// columns (of B), each lane `per_lane` consecutive bit fields. Runs of consecutive k are dealt to
+// the groups in turn: `run` elements of the first group, `run` of the second, and so on.
 struct Layout {
-  int edge;
   int per_lane;
   int run;
-
-  int groups() const { return lanes / edge; }
-  int k(int group, int e) const {
-    return e / run * (run * groups()) + group * run + e % run;
-  }
 };
 
-constexpr Layout plain_layout(int edge, int per_lane) { return {edge, per_lane, per_lane}; }
+constexpr Layout plain_layout(int per_lane) { return {per_lane, per_lane}; }
 
-// Panels are k-major: element (k, row) at k * edge + row.
+// Calls decode_one(code) for sixteen lanes from `lane` on: field e of each.
 template <int bits, class T, class Decode>
-void unpack_codes(const Lanes* registers, const Layout& layout, T* __restrict panel,
-                  Decode decode_one) {
-  constexpr int part = 16;  // lanes at a time: what both edges and vector registers divide by
+void unpack_field(const Lanes* registers, int e, int lane, T* __restrict to, Decode decode_one) {
   constexpr u32 mask = bits == 32 ? ~0u : (1u << (bits % 32)) - 1;
-  for (int e = 0; e < layout.per_lane; ++e) {
-    const int first = bits * e / 32, shift = bits * e % 32;
-    const int last = (bits * e + bits - 1) / 32;
-    for (int lane = 0; lane < lanes; lane += part) {
-      const u32* low = &registers[first].lane[lane];
-      const u32* high = &registers[last].lane[lane];
-      T* to = panel + layout.k(lane / layout.edge, e) * layout.edge + lane % layout.edge;
-      for (int n = 0; n < part; ++n) {
-        u32 code = low[n] >> shift;
-        if constexpr (32 % bits != 0) code |= high[n] << 1 << (31 - shift);
-        to[n] = decode_one(code & mask);
-      }
-    }
+  const int shift = bits * e % 32;
+  const u32* low = &registers[bits * e / 32].lane[lane];
+  const u32* high = &registers[(bits * e + bits - 1) / 32].lane[lane];
+  for (int n = 0; n < 16; ++n) {
+    u32 code = low[n] >> shift;
+    if constexpr (32 % bits != 0) code |= high[n] << 1 << (31 - shift);
+    to[n] = decode_one(code & mask);
   }
 }
 
-template <FloatFormat f>
-void unpack_floats(const Lanes* registers, const Layout& layout, float* panel) {
-  unpack_codes<f.bits>(registers, layout, panel, decode<f>);
+// Panels are k-major: element (k, row) at k * edge + row.
+template <int edge, int bits, class T, class Decode>
+void unpack_codes(const Lanes* registers, Layout layout, T* panel, Decode decode_one) {
+  constexpr int groups = lanes / edge;
+  for (int first = 0; first < layout.per_lane; first += layout.run)
+    for (int n = 0; n < layout.run; ++n)
+      for (int lane = 0; lane < lanes; lane += 16) {
+        const int k = first * groups + lane / edge * layout.run + n;
+        unpack_field<bits>(registers, first + n, lane, panel + k * edge + lane % edge,
+                           decode_one);
+      }
 }
 
-inline void unpack(Element element, const Lanes* registers, const Layout& layout, float* panel) {
+template <int edge, FloatFormat f>
+void unpack_floats(const Lanes* registers, Layout layout, float* panel) {
+  unpack_codes<edge, f.bits>(registers, layout, panel, decode<f>);
+}
+
+template <int edge>
+void unpack(Element element, const Lanes* registers, Layout layout, float* panel) {
   switch (element) {
     case Element::bf16:
-      return unpack_codes<16>(registers, layout, panel, [](u32 code) {
+      return unpack_codes<edge, 16>(registers, layout, panel, [](u32 code) {
         return __builtin_bit_cast(float, code << 16);
       });
-    case Element::f16: return unpack_floats<half>(registers, layout, panel);
-    case Element::fp8: return unpack_floats<e4m3>(registers, layout, panel);
-    case Element::bf8: return unpack_floats<e5m2>(registers, layout, panel);
-    case Element::fp8_fnuz: return unpack_floats<e4m3_fnuz>(registers, layout, panel);
-    case Element::bf8_fnuz: return unpack_floats<e5m2_fnuz>(registers, layout, panel);
-    case Element::fp6: return unpack_floats<e2m3>(registers, layout, panel);
-    case Element::bf6: return unpack_floats<e3m2>(registers, layout, panel);
-    case Element::fp4: return unpack_floats<e2m1>(registers, layout, panel);
+    case Element::f16: return unpack_floats<edge, half>(registers, layout, panel);
+    case Element::fp8: return unpack_floats<edge, e4m3>(registers, layout, panel);
+    case Element::bf8: return unpack_floats<edge, e5m2>(registers, layout, panel);
+    case Element::fp8_fnuz: return unpack_floats<edge, e4m3_fnuz>(registers, layout, panel);
+    case Element::bf8_fnuz: return unpack_floats<edge, e5m2_fnuz>(registers, layout, panel);
+    case Element::fp6: return unpack_floats<edge, e2m3>(registers, layout, panel);
+    case Element::bf6: return unpack_floats<edge, e3m2>(registers, layout, panel);
+    case Element::fp4: return unpack_floats<edge, e2m1>(registers, layout, panel);
     case Element::f32:
-      return unpack_codes<32>(registers, layout, panel, [](u32 code) {
+      return unpack_codes<edge, 32>(registers, layout, panel, [](u32 code) {
         return __builtin_bit_cast(float, code);
       });
     case Element::xf32:  // f32 cut to ten bits of mantissa
-      return unpack_codes<32>(registers, layout, panel, [](u32 code) {
+      return unpack_codes<edge, 32>(registers, layout, panel, [](u32 code) {
         return __builtin_bit_cast(float, code & ~0x1fffu);
       });
     case Element::i8: break;
   }
 }
 
-inline void unpack(Element, const Lanes* registers, const Layout& layout, i32* panel) {
-  unpack_codes<8>(registers, layout, panel, [](u32 code) {
+template <int edge>
+void unpack(Element, const Lanes* registers, Layout layout, i32* panel) {
+  unpack_codes<edge, 8>(registers, layout, panel, [](u32 code) {
     return static_cast<i32>(static_cast<i8>(code));
   });
 }

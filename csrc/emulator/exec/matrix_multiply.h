@@ -36,8 +36,8 @@ inline i32 multiply_add(i32 a, i32 b, i32 c) {
   return static_cast<i32>(static_cast<u32>(a) * static_cast<u32>(b) + static_cast<u32>(c));
 }
 
-template <class T>
-void multiply_block(const T* a, const T* b, int edge, int depth, T* tile) {
+template <int edge, class T>
+void multiply_block(const T* a, const T* b, int depth, T* tile) {
   for (int k = 0; k < depth; ++k)
     for (int row = 0; row < 16; ++row) {
       const T factor = a[k * edge + row];
@@ -48,7 +48,8 @@ void multiply_block(const T* a, const T* b, int edge, int depth, T* tile) {
 }
 
 #if defined(__AVX512F__)
-inline void multiply_block(const float* a, const float* b, int edge, int depth, float* tile) {
+template <int edge>
+void multiply_block(const float* a, const float* b, int depth, float* tile) {
   __m512 sums[16];
   AITER_MOE_UNROLL_16
   for (int row = 0; row < 16; ++row) sums[row] = _mm512_loadu_ps(tile + row * edge);
@@ -64,11 +65,11 @@ inline void multiply_block(const float* a, const float* b, int edge, int depth, 
 #endif
 
 // edge: 16 or 32.
-template <class T>
-void multiply(const T* a, const T* b, int edge, int depth, T* tile) {
+template <int edge, class T>
+void multiply(const T* a, const T* b, int depth, T* tile) {
   for (int row = 0; row < edge; row += 16)
     for (int column = 0; column < edge; column += 16)
-      multiply_block(a + row, b + column, edge, depth, tile + row * edge + column);
+      multiply_block<edge>(a + row, b + column, depth, tile + row * edge + column);
 }
 
 }  // namespace aiter_moe::emulator::matrix

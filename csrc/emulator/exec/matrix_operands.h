@@ -55,25 +55,27 @@ struct ResultRow {
   int reg;
   int lane;
 };
-constexpr ResultRow result_row(int edge, int row) {
-  const int groups = lanes / edge;
+template <int edge>
+constexpr ResultRow result_row(int row) {
+  constexpr int groups = lanes / edge;
   return {row / (4 * groups) * 4 + row % 4, row / 4 % groups * edge};
 }
 
-constexpr int result_registers(int edge) { return edge * edge / lanes; }
+template <int edge>
+constexpr int result_registers = edge * edge / lanes;
 
-template <class T>
-void load_tile(const Lanes* registers, int edge, T* tile) {
+template <int edge, class T>
+void load_tile(const Lanes* registers, T* tile) {
   for (int row = 0; row < edge; ++row) {
-    const ResultRow at = result_row(edge, row);
+    const ResultRow at = result_row<edge>(row);
     __builtin_memcpy(tile + row * edge, &registers[at.reg].lane[at.lane], edge * sizeof(u32));
   }
 }
 
-template <class T>
-void store_tile(Lanes* registers, int edge, const T* tile) {
+template <int edge, class T>
+void store_tile(Lanes* registers, const T* tile) {
   for (int row = 0; row < edge; ++row) {
-    const ResultRow at = result_row(edge, row);
+    const ResultRow at = result_row<edge>(row);
     __builtin_memcpy(&registers[at.reg].lane[at.lane], tile + row * edge, edge * sizeof(u32));
   }
 }
@@ -81,28 +83,28 @@ void store_tile(Lanes* registers, int edge, const T* tile) {
 constexpr int most_tile_elements = 2 * 32 * 32;
 
 // The tiles of `blocks` blocks of C, from registers or a constant; false after a fault.
-template <class T>
-bool load_addend(Wave& w, const Instruction& i, u16 code, int edge, int blocks, T* tiles) {
+template <int edge, class T>
+bool load_addend(Wave& w, const Instruction& i, u16 code, int blocks, T* tiles) {
   if (!is_vector(code)) {
     const T value = __builtin_bit_cast(T, w.read_scalar(i, code));
     for (int n = 0; n < blocks * edge * edge; ++n) tiles[n] = value;
     return true;
   }
-  const int count = result_registers(edge);
+  constexpr int count = result_registers<edge>;
   const Lanes* c = registers_of(w, i, code, blocks * count);
   if (c == nullptr) return false;
   for (int block = 0; block < blocks; ++block)
-    load_tile(c + block * count, edge, tiles + block * edge * edge);
+    load_tile<edge>(c + block * count, tiles + block * edge * edge);
   return true;
 }
 
-template <class T>
-void store_result(Wave& w, const Instruction& i, int edge, int blocks, const T* tiles) {
-  const int count = result_registers(edge);
+template <int edge, class T>
+void store_result(Wave& w, const Instruction& i, int blocks, const T* tiles) {
+  constexpr int count = result_registers<edge>;
   Lanes* d = destination_of(w, i, blocks * count);
   if (d == nullptr) return;
   for (int block = 0; block < blocks; ++block)
-    store_tile(d + block * count, edge, tiles + block * edge * edge);
+    store_tile<edge>(d + block * count, tiles + block * edge * edge);
 }
 
 // Which block's A a block multiplies with: cbsz makes groups of 2^cbsz blocks share the A of one

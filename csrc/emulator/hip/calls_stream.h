@@ -61,7 +61,7 @@ hipError_t hipEventRecord(hipEvent_t handle, hipStream_t stream) {
   const Locked locked;
   Event* event = find_event(handle);
   if (event == nullptr || !is_stream(stream)) return told(hipErrorInvalidHandle);
-  event->seconds = now();
+  event->seconds = seconds_of(Clock::monotonic);
   event->recorded = true;
   return hipSuccess;
 }

@@ -31,14 +31,14 @@ struct LaunchResults {
   FaultLog faults;
   Counters counters;
   Array<InstructionHits> instructions;
-  double seconds;
+  double seconds;  // of CPU time
 };
 
-// Seconds of a clock that only goes forward.
-inline double now() {
-  constexpr int monotonic = 1;
+enum class Clock : int { monotonic = 1, cpu_of_thread = 3 };
+
+inline double seconds_of(Clock clock) {
   long time[2] = {};
-  host_clock_gettime(monotonic, time);
+  host_clock_gettime(static_cast<int>(clock), time);
   return static_cast<double>(time[0]) + static_cast<double>(time[1]) * 1e-9;
 }
 
@@ -72,9 +72,7 @@ class Launcher {
           const_cast<Launcher*>(launcher)->run_groups(begin, end, worker);
         }};
     const u32 threads = options.threads == 0 ? cpus() : options.threads;
-    const double start = now();
     Pool::run(task, this, static_cast<int>(threads));
-    results.seconds = now() - start;
     results.faults.finish();
     return join(results) && out_of_memory_ == 0;
   }
@@ -103,10 +101,12 @@ class Launcher {
       __atomic_store_n(&out_of_memory_, 1, __ATOMIC_RELAXED);
       return;
     }
+    const double start = seconds_of(Clock::cpu_of_thread);
     for (long number = begin; number < end; ++number) {
-      if (results_->faults.pointless(static_cast<u64>(number))) return;
+      if (results_->faults.pointless(static_cast<u64>(number))) break;
       run_group(*worker, static_cast<u64>(number));
     }
+    worker->seconds += seconds_of(Clock::cpu_of_thread) - start;
   }
 
   void run_group(Worker& worker, u64 number) {
@@ -199,17 +199,20 @@ class Launcher {
   static void clear(Worker& worker) {
     worker.hits.shorten(0);
     worker.counters = {};
+    worker.seconds = 0;
   }
 
   bool join(LaunchResults& results) {
     const Program& program = *request_->program;
     results.counters = {};
+    results.seconds = 0;
     results.instructions.shorten(0);
     if (!results.instructions.reserve(program.count)) return false;
     for (const InstructionHits& row : *request_->rows) results.instructions.append(row);
     for (const Worker* worker : workers_) {
       if (worker == nullptr || worker->hits.size() == 0) continue;
       add_counters(results.counters, worker->counters);
+      results.seconds += worker->seconds;
       for (u32 i = 0; i < program.count; ++i) results.instructions[i].hits += worker->hits[i];
     }
     return true;

@@ -21,6 +21,7 @@ struct Worker {
   u64 scratch_capacity;   // bytes behind group.scratch
   Array<u64> hits;        // per instruction
   Counters counters;
+  double seconds;         // of CPU time
   u64 executed[max_waves];  // instructions of each wave
 };
 

@@ -6,33 +6,35 @@
 // of wide accesses are not documented.
 #pragma once
 
+#include "emulator/memory/repeats.h"
 #include "emulator/workgroup.h"
 
 namespace aiter_moe::emulator {
 
 // Most distinct values among `places` that are equal modulo `slots`.
 inline u32 busiest_slot(const u32* places, u32 count, u32 slots) {
-  u32 most = 1;
+  u32 distinct[lanes];         // values met, those of one slot chained by `next`
+  u8 next[lanes], first[lanes], depth[lanes] = {};
+  u32 met = 0, most = 0;
   for (u32 n = 0; n < count; ++n) {
-    u32 distinct = 1;
-    bool repeated = false;
-    for (u32 k = 0; k < n; ++k) {
-      if (places[k] % slots != places[n] % slots) continue;
-      repeated |= places[k] == places[n];
-      bool counted = false;
-      for (u32 j = 0; j < k; ++j) counted |= places[j] == places[k];
-      distinct += !counted;
-    }
-    if (!repeated) most = distinct > most ? distinct : most;
+    const u32 slot = places[n] & (slots - 1);
+    u32 left = depth[slot], at = first[slot];
+    while (left != 0 && distinct[at] != places[n]) at = --left == 0 ? at : next[at];
+    if (left != 0) continue;
+    distinct[met] = places[n];
+    next[met] = first[slot];
+    first[slot] = static_cast<u8>(met++);
+    most = larger<u32>(most, ++depth[slot]);
   }
   return most;
 }
 
-// No two of the `count` places fall in one slot.
-inline bool all_slots_differ(const u32* places, u32 count, u32 slots) {
+// The places of the lanes in `kept` fall in different slots.
+inline bool all_slots_differ(const u32* places, u32 count, u32 slots, u64 kept) {
   u64 used = 0;
-  for (u32 n = 0; n < count; ++n) used |= 1ull << (places[n] & (slots - 1));
-  return static_cast<u32>(__builtin_popcountll(used)) == count;
+  for (u32 n = 0; n < count; ++n)
+    used |= (kept >> n & 1) << (places[n] & (slots - 1));
+  return __builtin_popcountll(used) == __builtin_popcountll(kept);
 }
 
 struct BankCycles {
@@ -48,15 +50,16 @@ inline BankCycles bank_cycles(const u32 (&address)[lanes], u32 displacement, u32
   const u32 lanes_a_phase = banks >> (shift - 2);
   u32 place[lanes];
   for (int lane = 0; lane < lanes; ++lane) place[lane] = (address[lane] + displacement) >> shift;
+  const u64 kept = ~likely_repeats(place);
   BankCycles cycles{0, 0};
   for (u32 begin = 0; begin < lanes; begin += lanes_a_phase) {
-    const u64 phase = lanes_a_phase == lanes ? which
-                                             : which >> begin & ((1ull << lanes_a_phase) - 1);
-    if (phase == 0) continue;
+    const u64 phase = (lanes_a_phase == lanes ? all_lanes : (1ull << lanes_a_phase) - 1) << begin;
+    if ((which & phase) == 0) continue;
     ++cycles.ideal;
-    if (all_slots_differ(place + begin, lanes_a_phase, lanes_a_phase))
+    // Idle lanes repeat another's place, which costs nothing.
+    if (all_slots_differ(place + begin, lanes_a_phase, lanes_a_phase, (kept & phase) >> begin))
       ++cycles.taken;
-    else  // idle lanes repeat another's place, which costs nothing
+    else
       cycles.taken += busiest_slot(place + begin, lanes_a_phase, lanes_a_phase);
   }
   return cycles;

@@ -50,10 +50,9 @@ inline u32 lds_bytes_of(const LdsAccess& access, u32 pieces) {
   return static_cast<u32>(__builtin_popcountll(access.lanes)) * access.bytes * pieces;
 }
 
+// The rest of a read or write whose access has been begun.
 template <Width width>
-inline void ds_read(Wave& w, const Instruction& i) {
-  LdsAccess& access =
-      begin_lds(w, i, static_cast<u32>(i.offset), 0, width.bytes, LdsUse::read);
+inline void finish_read(Wave& w, const Instruction& i, LdsAccess& access) {
   const u64 exec = access.lanes;
   LaneAddresses at;
   place_lds(w, i, access, address_of_spare(spare_poison), at);
@@ -63,16 +62,26 @@ inline void ds_read(Wave& w, const Instruction& i) {
 }
 
 template <Width width>
-inline void ds_write(Wave& w, const Instruction& i) {
-  need_rows<width>(w, i, i.data[0], w.exec());
-  LdsAccess& access =
-      begin_lds(w, i, static_cast<u32>(i.offset), 0, width.bytes, LdsUse::write);
+inline void finish_write(Wave& w, const Instruction& i, LdsAccess& access) {
   LaneAddresses at;
   Spare dropped;
   place_lds(w, i, access, address_of_spare(dropped), at);
   w.counters.lds_write_bytes += lds_bytes_of(access, 1);
   issue_lds(w, i, 0, 0, 0);
   scatter_width<width>(at, &w.vector[i.data[0] - operand::v0]);
+}
+
+template <Width width>
+inline void ds_read(Wave& w, const Instruction& i) {
+  finish_read<width>(
+      w, i, begin_lds(w, i, static_cast<u32>(i.offset), 0, width.bytes, LdsUse::read));
+}
+
+template <Width width>
+inline void ds_write(Wave& w, const Instruction& i) {
+  need_rows<width>(w, i, i.data[0], w.exec());
+  finish_write<width>(
+      w, i, begin_lds(w, i, static_cast<u32>(i.offset), 0, width.bytes, LdsUse::write));
 }
 
 // read2 and write2 take two offsets in units of the element; the st64 forms in 64 of them.

@@ -3,7 +3,10 @@
 #pragma once
 
 #include "emulator/handlers.h"
-#include "emulator/memory/ds.h"
+#include "emulator/memory/atomics.h"
+#include "emulator/memory/ds_address_free.h"
+#include "emulator/memory/ds_permute.h"
+#include "emulator/memory/ds_transpose.h"
 #include "emulator/memory/lds_dma.h"
 #include "emulator/memory/scalar_memory.h"
 
@@ -69,6 +72,45 @@ inline constexpr HandlerEntry memory_entries[] = {
     {"global_load_lds_dwordx3", global_load_lds<widths::b96>},
     {"global_load_lds_dwordx4", global_load_lds<widths::b128>},
 
+#define AITER_MOE_ATOMICS(prefix, atomic)                                            \
+  {prefix "atomic_swap", atomic<AtomicOp::swap, 4>},                                 \
+  {prefix "atomic_cmpswap", atomic<AtomicOp::compare_swap, 4>},                      \
+  {prefix "atomic_add", atomic<AtomicOp::add, 4>},                                   \
+  {prefix "atomic_sub", atomic<AtomicOp::subtract, 4>},                              \
+  {prefix "atomic_smin", atomic<AtomicOp::min_signed, 4>},                           \
+  {prefix "atomic_umin", atomic<AtomicOp::min_unsigned, 4>},                         \
+  {prefix "atomic_smax", atomic<AtomicOp::max_signed, 4>},                           \
+  {prefix "atomic_umax", atomic<AtomicOp::max_unsigned, 4>},                         \
+  {prefix "atomic_and", atomic<AtomicOp::bit_and, 4>},                               \
+  {prefix "atomic_or", atomic<AtomicOp::bit_or, 4>},                                 \
+  {prefix "atomic_xor", atomic<AtomicOp::bit_xor, 4>},                               \
+  {prefix "atomic_inc", atomic<AtomicOp::increment, 4>},                             \
+  {prefix "atomic_dec", atomic<AtomicOp::decrement, 4>},                             \
+  {prefix "atomic_swap_x2", atomic<AtomicOp::swap, 8>},                              \
+  {prefix "atomic_cmpswap_x2", atomic<AtomicOp::compare_swap, 8>},                   \
+  {prefix "atomic_add_x2", atomic<AtomicOp::add, 8>},                                \
+  {prefix "atomic_sub_x2", atomic<AtomicOp::subtract, 8>},                           \
+  {prefix "atomic_smin_x2", atomic<AtomicOp::min_signed, 8>},                        \
+  {prefix "atomic_umin_x2", atomic<AtomicOp::min_unsigned, 8>},                      \
+  {prefix "atomic_smax_x2", atomic<AtomicOp::max_signed, 8>},                        \
+  {prefix "atomic_umax_x2", atomic<AtomicOp::max_unsigned, 8>},                      \
+  {prefix "atomic_and_x2", atomic<AtomicOp::bit_and, 8>},                            \
+  {prefix "atomic_or_x2", atomic<AtomicOp::bit_or, 8>},                              \
+  {prefix "atomic_xor_x2", atomic<AtomicOp::bit_xor, 8>},                            \
+  {prefix "atomic_inc_x2", atomic<AtomicOp::increment, 8>},                          \
+  {prefix "atomic_dec_x2", atomic<AtomicOp::decrement, 8>},                          \
+  {prefix "atomic_add_f32", atomic<AtomicOp::add_float, 4>},                         \
+  {prefix "atomic_pk_add_f16", atomic<AtomicOp::add_half_pair, 4>},                  \
+  {prefix "atomic_pk_add_bf16", atomic<AtomicOp::add_bfloat_pair, 4>},               \
+  {prefix "atomic_add_f64", atomic<AtomicOp::add_float, 8>},                         \
+  {prefix "atomic_min_f64", atomic<AtomicOp::min_float, 8>},                         \
+  {prefix "atomic_max_f64", atomic<AtomicOp::max_float, 8>}
+
+    AITER_MOE_ATOMICS("global_", vector_atomic),
+    AITER_MOE_ATOMICS("flat_", vector_atomic),
+    AITER_MOE_ATOMICS("buffer_", buffer_atomic),
+#undef AITER_MOE_ATOMICS
+
     {"buffer_inv", cache_control},
     {"buffer_wbl2", cache_control},
 
@@ -102,6 +144,55 @@ inline constexpr HandlerEntry memory_entries[] = {
     {"ds_write2_b64", ds_write2<widths::b64, 1>},
     {"ds_write2st64_b32", ds_write2<widths::b32, 64>},
     {"ds_write2st64_b64", ds_write2<widths::b64, 64>},
+    {"ds_read_addtid_b32", ds_read_addtid},
+    {"ds_write_addtid_b32", ds_write_addtid},
+    {"ds_nop", cache_control},
+
+// An LDS atomic without and with its result; the type ends the name.
+#define AITER_MOE_DS_ATOMIC(name, type, op, bytes)              \
+  {"ds_" name "_" type, ds_atomic<AtomicOp::op, bytes>},        \
+  {"ds_" name "_rtn_" type, ds_atomic_rtn<AtomicOp::op, bytes>}
+#define AITER_MOE_DS_ATOMICS(bits, bytes)                                \
+  AITER_MOE_DS_ATOMIC("add", "u" bits, add, bytes),                      \
+  AITER_MOE_DS_ATOMIC("sub", "u" bits, subtract, bytes),                 \
+  AITER_MOE_DS_ATOMIC("rsub", "u" bits, reverse_subtract, bytes),        \
+  AITER_MOE_DS_ATOMIC("inc", "u" bits, increment, bytes),                \
+  AITER_MOE_DS_ATOMIC("dec", "u" bits, decrement, bytes),                \
+  AITER_MOE_DS_ATOMIC("min", "i" bits, min_signed, bytes),               \
+  AITER_MOE_DS_ATOMIC("max", "i" bits, max_signed, bytes),               \
+  AITER_MOE_DS_ATOMIC("min", "u" bits, min_unsigned, bytes),             \
+  AITER_MOE_DS_ATOMIC("max", "u" bits, max_unsigned, bytes),             \
+  AITER_MOE_DS_ATOMIC("and", "b" bits, bit_and, bytes),                  \
+  AITER_MOE_DS_ATOMIC("or", "b" bits, bit_or, bytes),                    \
+  AITER_MOE_DS_ATOMIC("xor", "b" bits, bit_xor, bytes),                  \
+  AITER_MOE_DS_ATOMIC("mskor", "b" bits, mask_or, bytes),                \
+  AITER_MOE_DS_ATOMIC("cmpst", "b" bits, compare_swap, bytes),           \
+  AITER_MOE_DS_ATOMIC("cmpst", "f" bits, compare_swap_float, bytes),     \
+  AITER_MOE_DS_ATOMIC("min", "f" bits, min_float, bytes),                \
+  AITER_MOE_DS_ATOMIC("max", "f" bits, max_float, bytes),                \
+  AITER_MOE_DS_ATOMIC("add", "f" bits, add_float, bytes),                \
+  {"ds_wrxchg_rtn_b" bits, ds_atomic_rtn<AtomicOp::swap, bytes>}
+
+    AITER_MOE_DS_ATOMICS("32", 4),
+    AITER_MOE_DS_ATOMICS("64", 8),
+    AITER_MOE_DS_ATOMIC("pk_add", "f16", add_half_pair, 4),
+    AITER_MOE_DS_ATOMIC("pk_add", "bf16", add_bfloat_pair, 4),
+#undef AITER_MOE_DS_ATOMICS
+#undef AITER_MOE_DS_ATOMIC
+    {"ds_wrap_rtn_b32", ds_atomic_rtn<AtomicOp::wrap, 4>},
+    {"ds_wrxchg2_rtn_b32", ds_exchange2<widths::b32, 1>},
+    {"ds_wrxchg2_rtn_b64", ds_exchange2<widths::b64, 1>},
+    {"ds_wrxchg2st64_rtn_b32", ds_exchange2<widths::b32, 64>},
+    {"ds_wrxchg2st64_rtn_b64", ds_exchange2<widths::b64, 64>},
+
+    {"ds_permute_b32", ds_permute_b32},
+    {"ds_bpermute_b32", ds_bpermute_b32},
+    {"ds_swizzle_b32", ds_swizzle_b32},
+
+    {"ds_read_b64_tr_b16", ds_read_transposed<16, 8>},
+    {"ds_read_b64_tr_b8", ds_read_transposed<8, 8>},
+    {"ds_read_b64_tr_b4", ds_read_transposed<4, 8>},
+    {"ds_read_b96_tr_b6", ds_read_transposed<6, 12>},
 };
 
 inline constexpr HandlerTable memory_handlers = table_of(memory_entries);
