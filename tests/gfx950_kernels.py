@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Runs one gfx950 stage as compiled, in the model of `gcn`, on the operands of a CPU test case.
+"""Runs one gfx950 or gfx942 stage as compiled, in the emulator, on operands of a CPU test case.
 
 Bytes are laid out here by the formulas of the layouts. Padding is hostile: codes of 6, scale bytes
 of NaN, NaN routing weights, NaN activations past k; outputs and workspace start as NaN.
@@ -8,16 +8,13 @@ of NaN, NaN routing weights, NaN activations past k; outputs and workspace start
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cache
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from cpu_kernels import Case, interleave
-from gcn.launch import launch, load_program
-from gcn.program import Program
-from gcn.wave import Behaviour
 
 from aiter_moe.codegen.build import ensure
 from aiter_moe.codegen.catalogue import catalogue
@@ -26,24 +23,28 @@ from aiter_moe.codegen.instance import Instance
 from aiter_moe.codegen.render import render
 from aiter_moe.enums import ActivationType, Kind
 from aiter_moe.targets.arguments import StageArgs
+from aiter_moe.targets.emulator_library import emulator
 
 SIX_SIX, NAN_SCALE, NAN_BF16 = 0x77, 0xFF, 0x7FC0
 MARGIN = 32
 
 
-def gfx950(
-    kind: Kind, stage: int, block_m: int, activation: ActivationType | None = None,
+def instance_of(
+    target: str, kind: Kind, stage: int, block_m: int, activation: ActivationType | None = None,
     *, split_k: bool = False, widest: bool = True,
 ) -> Instance:  # fmt: skip
     """Return the widest (or narrowest) tile's instance with these fields."""
     wanted = (kind, stage, block_m, activation, split_k)
     found = [
-        i for i in catalogue("gfx950")
+        i for i in catalogue(target)
         if (i.kind, i.stage, i.block_m, i.activation, i.split_k) == wanted
     ]  # fmt: skip
     return sorted(found, key=lambda i: i.tile.parameters()["threads"] * i.tile.block_n)[
         -1 if widest else 0
     ]
+
+
+gfx950 = partial(instance_of, "gfx950")
 
 
 def assembly(instance: Instance) -> Path:
@@ -54,10 +55,8 @@ def assembly(instance: Instance) -> Path:
     return path
 
 
-@cache
-def program(instance: Instance, symbol: str) -> Program:
-    """Return a kernel of the instance, decoded."""
-    return load_program(assembly(instance), symbol)
+def compiled(instance: Instance) -> bytes:
+    return ensure(render(instance)).path.read_bytes()
 
 
 def rounded(size: int, multiple: int) -> int:
@@ -164,8 +163,16 @@ class Run:
         return out
 
 
-def run(case: Case, behaviour: Behaviour | None = None, seed: int = 0) -> torch.Tensor:
-    """Return the kernels' [T*k, columns + MARGIN]; what they do not write stays NaN."""
+def run(case: Case, seed: int = 0, code_object: bytes | None = None) -> torch.Tensor:
+    """Return the kernels' [T*k, columns + MARGIN]; what they do not write stays NaN.
+
+    `code_object` stands in for the instance's own.
+
+    Raises
+    ------
+    EmulatorFaultError
+        If a kernel does what is not allowed.
+    """
     ready = Run(case)
     ready.activations()
     ready.weights()
@@ -179,9 +186,9 @@ def run(case: Case, behaviour: Behaviour | None = None, seed: int = 0) -> torch.
     for name, value in case.constants.items():
         setattr(args, name, value)
     for step in launches(case.instance, args):
-        launch(
-            program(case.instance, step.symbol), step.grid, step.threads, bytes(args),
-            ready.tensors, behaviour or Behaviour(), seed,
+        emulator(case.instance.target).launch(
+            code_object or compiled(case.instance), step.symbol, step.grid, step.threads,
+            bytes(args), ready.tensors, seed=seed,
         )  # fmt: skip
     assert out[:, case.columns :].isnan().all(), "columns past n were written"
     return out[:, : case.columns]
