@@ -1,0 +1,370 @@
+// SPDX-License-Identifier: MIT
+// Conversions to and from floats of 8, 6 and 4 bits: the unscaled ones of 8 bits, and the scaled
+// ones (v_cvt_scalef32_*), whose scale is the exponent field of a binary32. What a register does
+// not receive of a result stays.
+#pragma once
+
+#include "emulator/exec/architecture.h"
+#include "emulator/exec/vector_integer.h"
+#include "emulator/exec/vector_operands.h"
+#include "emulator/exec/vector_small_floats.h"
+#include "emulator/workgroup.h"
+
+namespace aiter_moe::emulator::vector {
+
+struct Bfloat {
+  u16 bits;
+};
+template <> constexpr Kind kind_of<Bfloat> = Kind::b16;
+
+inline f64 value_of(f32 a) { return a; }
+inline f64 value_of(Half a) { return to_float(a); }
+inline f64 value_of(Bfloat a) { return bfloat_to_float(a.bits); }
+
+// The halves of a word as a type.
+template <class T>
+inline T low_half(u32 word) {
+  return {static_cast<u16>(word)};
+}
+template <class T>
+inline T high_half(u32 word) {
+  return {static_cast<u16>(word >> 16)};
+}
+
+inline f64 inverse_of_scale(f32 scale) {
+  const u32 field = exponent_field(scale);
+  const f64 power = as<f64>(static_cast<u64>(1023 + 127 - field) << 52);
+  return field == 255 ? __builtin_nan("") : power;
+}
+
+// --- To small floats: codes in the low bits.
+
+template <SmallFormat f, Overflow overflow>
+inline u32 pair_of_codes(f64 a, f64 b) {
+  constexpr int bits = magnitude_bits(f) + 1;
+  return encode<f, Rounding::nearest, overflow>(a, 0) |
+         encode<f, Rounding::nearest, overflow>(b, 0) << bits;
+}
+template <SmallFormat f, Overflow overflow>
+inline u32 pack_floats(f32 a, f32 b) {
+  return pair_of_codes<f, overflow>(a, b);
+}
+template <SmallFormat f, Overflow overflow>
+inline u32 pack_floats_scaled(f32 a, f32 b, f32 scale) {
+  const f64 inverse = inverse_of_scale(scale);
+  return pair_of_codes<f, overflow>(a * inverse, b * inverse);
+}
+template <SmallFormat f, class T, Overflow overflow>
+inline u32 pack_word_scaled(u32 word, f32 scale) {
+  const f64 inverse = inverse_of_scale(scale);
+  return pair_of_codes<f, overflow>(value_of(low_half<T>(word)) * inverse,
+                                    value_of(high_half<T>(word)) * inverse);
+}
+template <SmallFormat f, Overflow overflow>
+inline u32 round_randomly(f32 a, u32 random) {
+  return encode<f, Rounding::stochastic, overflow>(a, random);
+}
+template <SmallFormat f, class T, Overflow overflow>
+inline u32 round_randomly_scaled(T a, u32 random, f32 scale) {
+  const f64 value = value_of(a) * inverse_of_scale(scale);
+  return encode<f, Rounding::stochastic, overflow>(value, random);
+}
+template <SmallFormat f>
+inline u32 pair_randomly(f64 a, f64 b, u32 random) {
+  constexpr int bits = magnitude_bits(f) + 1;
+  return encode<f, Rounding::stochastic, Overflow::saturates>(a, random) |
+         encode<f, Rounding::stochastic, Overflow::saturates>(b, next_random(random)) << bits;
+}
+template <SmallFormat f, class T>
+inline u32 pack_word_randomly(u32 word, u32 random, f32 scale) {
+  const f64 inverse = inverse_of_scale(scale);
+  return pair_randomly<f>(value_of(low_half<T>(word)) * inverse,
+                          value_of(high_half<T>(word)) * inverse, random);
+}
+template <SmallFormat f>
+inline u32 pack_floats_randomly(u64 floats, u32 random, f32 scale) {
+  const f64 inverse = inverse_of_scale(scale);
+  return pair_randomly<f>(as<f32>(static_cast<u32>(floats)) * inverse,
+                          as<f32>(static_cast<u32>(floats >> 32)) * inverse, random);
+}
+
+// A 16-bit float by stochastic rounding: noise below its last place, then cut off.
+inline u32 half_randomly(f32 a, u32 random) {
+  const u32 magnitude = as<u32>(a) & 0x7fffffff;
+  const f64 size = __builtin_fabs(static_cast<f64>(a));
+  const i64 exponent = static_cast<i64>(as<u64>(size) >> 52) - 1023;
+  const i64 place = exponent < -14 ? -14 : exponent;
+  const f64 step = as<f64>(static_cast<u64>(1023 - 10 + place) << 52);
+  const f64 cut = __builtin_floor(size / step + random * 0x1p-32) * step;
+  const Half half = magnitude < 0x7f800000 ? to_half(cut) : to_half(as<f32>(magnitude));
+  return half.bits | (as<u32>(a) >> 16 & 0x8000);
+}
+inline u32 bfloat_randomly(f32 a, u32 random) {
+  const u32 bits = as<u32>(a);
+  const bool is_number = (bits & 0x7f800000) != 0x7f800000;
+  return is_number ? (bits + (random >> 16)) >> 16 : to_bfloat(a);
+}
+
+// --- From small floats.
+
+template <SmallFormat f>
+inline f32 unpack_one(u32 code) {
+  return decode<f>(code);
+}
+inline u64 pair_of_floats(f32 a, f32 b) { return static_cast<u64>(as<u32>(b)) << 32 | as<u32>(a); }
+template <SmallFormat f>
+inline u64 unpack_pair(u32 codes) {
+  return pair_of_floats(decode<f>(codes), decode<f>(codes >> (magnitude_bits(f) + 1)));
+}
+template <SmallFormat f>
+inline f32 unpack_one_scaled(u32 code, f32 scale) {
+  return decode<f>(code) * power_of_field(exponent_field(scale));
+}
+template <SmallFormat f>
+inline Half unpack_half_scaled(u32 code, f32 scale) {
+  return to_half(unpack_one_scaled<f>(code, scale));
+}
+template <SmallFormat f>
+inline u64 unpack_floats_scaled(u32 codes, f32 scale) {
+  return pair_of_floats(unpack_one_scaled<f>(codes, scale),
+                        unpack_one_scaled<f>(codes >> (magnitude_bits(f) + 1), scale));
+}
+template <class T>
+inline u32 bits_as(f32 value);
+template <>
+inline u32 bits_as<Half>(f32 value) {
+  return to_half(value).bits;
+}
+template <>
+inline u32 bits_as<Bfloat>(f32 value) {
+  return to_bfloat(value);
+}
+template <>
+inline u32 bits_as<f32>(f32 value) {
+  return as<u32>(value);
+}
+template <SmallFormat f, class T>
+inline u32 unpack_word_scaled(u32 codes, f32 scale) {
+  return bits_as<T>(unpack_one_scaled<f>(codes, scale)) |
+         bits_as<T>(unpack_one_scaled<f>(codes >> (magnitude_bits(f) + 1), scale)) << 16;
+}
+
+// --- Handlers.
+
+template <auto f>
+constexpr Shape exact_shape() {
+  Shape shape = shape_of(f);
+  shape.ignores_mode = true;
+  return shape;
+}
+
+// Writes the low `bits` bits of each lane at position `shift`, and leaves the others.
+inline void insert_bits(Wave& w, const Instruction& i, const Lanes& value, u32 bits, u32 shift,
+                        u64 which) {
+  Lanes* out = destination(w, i, i.dst, 1, which);
+  if (!out) return;
+  const u32 mask = ((1u << bits) - 1) << shift;
+  alignas(64) Lanes placed;
+  for (int lane = 0; lane < lanes; ++lane)
+    placed.lane[lane] = (out->lane[lane] & ~mask) | (value.lane[lane] << shift & mask);
+  merge(*out, placed, which);
+}
+
+[[gnu::noinline]] inline void run_insert(Wave& w, const Instruction& i, const Shape& shape,
+                                         Body body, u32 bits, u32 shift) {
+  Operands operands;
+  alignas(64) Lanes result;
+  prepare(w, i, shape, operands);
+  body(&result, operands.rows, all_lanes);
+  insert_bits(w, i, result, bits, shift, operands.which);
+}
+
+// Results of 8 bits go to the byte that op_sel[3:2] names, of 16 bits to the half of op_sel[3].
+template <auto f, int bits>
+void insert(Wave& w, const Instruction& i) {
+  const u32 shift = bits == 8 ? 8 * (i.op_sel >> 2 & 3) : 16 * (i.op_sel >> 3 & 1);
+  run_insert(w, i, exact_shape<f>(), each_lane<f>, bits, shift);
+}
+
+inline bool saturates(const Wave& w) { return w.mode & mode::fp16_overflow; }
+
+// The same where the mode says what becomes of large numbers.
+template <auto special, auto saturating, int bits>
+void insert_by_mode(Wave& w, const Instruction& i) {
+  saturates(w) ? insert<saturating, bits>(w, i) : insert<special, bits>(w, i);
+}
+
+inline bool is_fnuz(const Wave& w) { return architecture(*w.group) == gfx942; }
+
+// v_cvt_pk_fp8_f32, v_cvt_sr_fp8_f32 and the like, whose format depends on the architecture.
+template <SmallFormat ocp, SmallFormat fnuz>
+void pack_unscaled(Wave& w, const Instruction& i) {
+  if (is_fnuz(w))
+    insert_by_mode<pack_floats<fnuz, Overflow::special>, pack_floats<fnuz, Overflow::saturates>,
+                   16>(w, i);
+  else
+    insert_by_mode<pack_floats<ocp, Overflow::special>, pack_floats<ocp, Overflow::saturates>,
+                   16>(w, i);
+}
+template <SmallFormat ocp, SmallFormat fnuz>
+void round_unscaled(Wave& w, const Instruction& i) {
+  if (is_fnuz(w))
+    insert_by_mode<round_randomly<fnuz, Overflow::special>,
+                   round_randomly<fnuz, Overflow::saturates>, 8>(w, i);
+  else
+    insert_by_mode<round_randomly<ocp, Overflow::special>,
+                   round_randomly<ocp, Overflow::saturates>, 8>(w, i);
+}
+template <SmallFormat ocp, SmallFormat fnuz>
+void unpack_unscaled(Wave& w, const Instruction& i) {
+  is_fnuz(w) ? run_bits<unpack_one<fnuz>>(w, i) : run_bits<unpack_one<ocp>>(w, i);
+}
+template <SmallFormat ocp, SmallFormat fnuz>
+void unpack_pair_unscaled(Wave& w, const Instruction& i) {
+  is_fnuz(w) ? run_bits<unpack_pair<fnuz>>(w, i) : run_bits<unpack_pair<ocp>>(w, i);
+}
+
+template <SmallFormat f>
+void pack_scaled(Wave& w, const Instruction& i) {
+  insert_by_mode<pack_floats_scaled<f, Overflow::special>,
+                 pack_floats_scaled<f, Overflow::saturates>, 2 * (magnitude_bits(f) + 1)>(w, i);
+}
+template <SmallFormat f, class T>
+void pack_halves_scaled(Wave& w, const Instruction& i) {
+  insert_by_mode<pack_word_scaled<f, T, Overflow::special>,
+                 pack_word_scaled<f, T, Overflow::saturates>, 2 * (magnitude_bits(f) + 1)>(w, i);
+}
+template <SmallFormat f, class T>
+void round_scaled(Wave& w, const Instruction& i) {
+  insert_by_mode<round_randomly_scaled<f, T, Overflow::special>,
+                 round_randomly_scaled<f, T, Overflow::saturates>, 8>(w, i);
+}
+
+// Sources of `bits` bits are chosen by op_sel: a byte by its two low bits, a half by the lowest.
+[[gnu::noinline]] inline void run_unpack(Wave& w, const Instruction& i, const Shape& shape,
+                                         Body body, u32 shift) {
+  const u64 exec = w.exec();
+  Lanes room[2], result[2];
+  const Lanes* sources[2];
+  for (int n = 0; n < 2; ++n) sources[n] = plain_source(w, i, n, shape.source[n], &room[n], exec);
+  if (shift) {
+    for (int lane = 0; lane < lanes; ++lane)
+      room[0].lane[lane] = sources[0]->lane[lane] >> shift;
+    sources[0] = &room[0];
+  }
+  if (!is_16_bit(shape.result)) {
+    if (Lanes* out = destination(w, i, i.dst, rows_of(shape.result), exec))
+      body(out, sources, exec);
+    return;
+  }
+  body(result, sources, all_lanes);
+  insert_bits(w, i, result[0], 16, i.op_sel & 8 ? 16 : 0, exec);
+}
+template <auto f, int bits>
+void unpack(Wave& w, const Instruction& i) {
+  const u32 shift = bits == 8 ? 8 * (i.op_sel & 3) : 16 * (i.op_sel & 1);
+  run_unpack(w, i, exact_shape<f>(), each_lane<f>, shift);
+}
+
+// --- 32 numbers of 6 bits in six registers.
+
+constexpr int many = 32, packed_rows = 6;
+
+inline void set_six(u32 (&words)[packed_rows + 1], int n, u32 code) {
+  const int bit = 6 * n, word = bit >> 5, shift = bit & 31;
+  const u64 placed = static_cast<u64>(code) << shift;
+  words[word] |= static_cast<u32>(placed);
+  words[word + 1] |= static_cast<u32>(placed >> 32);
+}
+inline u32 get_six(const Lanes* rows, int n, int lane) {
+  const int bit = 6 * n, word = bit >> 5, shift = bit & 31;
+  const u64 above = word + 1 < packed_rows ? rows[word + 1].lane[lane] : 0;
+  return static_cast<u32>((above << 32 | rows[word].lane[lane]) >> shift) & 63;
+}
+
+// Number n of a source of 32 numbers.
+template <class T>
+inline f64 number_of_many(const Lanes* rows, int n, int lane) {
+  if constexpr (sizeof(T) == 4) return as<f32>(rows[n].lane[lane]);
+  else return value_of(n & 1 ? high_half<T>(rows[n >> 1].lane[lane])
+                             : low_half<T>(rows[n >> 1].lane[lane]));
+}
+
+inline void write_rows(Wave& w, const Instruction& i, const Lanes* rows, int count, u64 which) {
+  Lanes* out = destination(w, i, i.dst, count, which);
+  if (!out) return;
+  for (int row = 0; row < count; ++row) merge(out[row], rows[row], which);
+}
+
+inline const Lanes* many_source(Wave& w, const Instruction& i, int n, int rows) {
+  if (is_vector(i.src[n])) return register_rows(w, i, i.src[n], rows, w.exec());
+  w.fault(FaultKind::bad_instruction, i, 0, 0, "a scalar where many registers are packed");
+  return nullptr;
+}
+
+// The rounding of a pack: to nearest, or with a random number that changes from number to number.
+template <SmallFormat f, class T, Rounding rounding>
+void pack_many(Wave& w, const Instruction& i) {
+  constexpr bool random = rounding == Rounding::stochastic;
+  Lanes scale_room, random_room, result[packed_rows];
+  const Lanes* from = many_source(w, i, 0, sizeof(T) == 4 ? many : many / 2);
+  if (!from) return;
+  const u64 exec = w.exec();
+  const Lanes* noise = random ? plain_source(w, i, 1, Kind::b32, &random_room, exec) : nullptr;
+  const Lanes* scales = plain_source(w, i, random ? 2 : 1, Kind::f32, &scale_room, exec);
+  for (int lane = 0; lane < lanes; ++lane) {
+    const f64 inverse = inverse_of_scale(as<f32>(scales->lane[lane]));
+    u32 words[packed_rows + 1] = {}, state = random ? noise->lane[lane] : 0;
+    for (int n = 0; n < many; ++n) {
+      const f64 value = number_of_many<T>(from, n, lane) * inverse;
+      set_six(words, n, encode<f, rounding, Overflow::saturates>(value, state));
+      state = next_random(state);
+    }
+    for (int row = 0; row < packed_rows; ++row) result[row].lane[lane] = words[row];
+  }
+  write_rows(w, i, result, packed_rows, exec);
+}
+
+// Two sources of 16 numbers, taken in turn.
+template <SmallFormat f>
+void pack_two_sources(Wave& w, const Instruction& i) {
+  Lanes scale_room, result[packed_rows];
+  const Lanes* even = many_source(w, i, 0, many / 2);
+  const Lanes* odd = many_source(w, i, 1, many / 2);
+  if (!even || !odd) return;
+  const u64 exec = w.exec();
+  const Lanes* scales = plain_source(w, i, 2, Kind::f32, &scale_room, exec);
+  for (int lane = 0; lane < lanes; ++lane) {
+    const f64 inverse = inverse_of_scale(as<f32>(scales->lane[lane]));
+    u32 words[packed_rows + 1] = {};
+    for (int n = 0; n < many; ++n) {
+      const f64 value = number_of_many<f32>(n & 1 ? odd : even, n >> 1, lane) * inverse;
+      set_six(words, n, encode<f, Rounding::nearest, Overflow::saturates>(value, 0));
+    }
+    for (int row = 0; row < packed_rows; ++row) result[row].lane[lane] = words[row];
+  }
+  write_rows(w, i, result, packed_rows, exec);
+}
+
+template <SmallFormat f, class T>
+void unpack_many(Wave& w, const Instruction& i) {
+  constexpr int per_word = sizeof(T) == 4 ? 1 : 2, rows = many / per_word;
+  Lanes scale_room, result[rows];
+  const Lanes* from = many_source(w, i, 0, packed_rows);
+  if (!from) return;
+  const u64 exec = w.exec();
+  const Lanes* scales = plain_source(w, i, 1, Kind::f32, &scale_room, exec);
+  for (int lane = 0; lane < lanes; ++lane)
+    for (int row = 0; row < rows; ++row) {
+      u32 word = 0;
+      for (int part = 0; part < per_word; ++part) {
+        const u32 code = get_six(from, row * per_word + part, lane);
+        const f32 value = unpack_one_scaled<f>(code, as<f32>(scales->lane[lane]));
+        word |= bits_as<T>(value) << 16 * part;
+      }
+      result[row].lane[lane] = word;
+    }
+  write_rows(w, i, result, rows, exec);
+}
+
+}  // namespace aiter_moe::emulator::vector
