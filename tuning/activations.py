@@ -20,11 +20,21 @@ def activate(
     if constants.limit:
         gate = gate.clamp(max=constants.limit)
         up = up.clamp(-constants.limit, constants.limit)
+    return _activated(gate, up, activation, constants)
+
+
+def _activated(
+    gate: torch.Tensor,
+    up: torch.Tensor,
+    activation: ActivationType,
+    constants: ActivationConstants,
+) -> torch.Tensor:
     match activation:
         case ActivationType.Silu:
             return gate * torch.sigmoid(gate) * up
         case ActivationType.Gelu:
-            return 0.5 * gate * torch.special.erfc(-gate / 2**0.5) * up
+            normal = 0.5 * torch.erfc(-gate / 2**0.5)
+            return gate * normal * up
         case ActivationType.Swiglu:
             return gate * torch.sigmoid(1.702 * gate) * (up + 1)
         case ActivationType.Situv2:

@@ -138,12 +138,16 @@ def kernel_lines(rows: Sequence[Row]) -> list[str]:
     return lines
 
 
-def plain(table: Table) -> str:
-    """Return a table as aligned lines, for logs and pipes."""
+def plain(table: Table, left: Sequence[str] = ()) -> str:
+    """Return a table as lines of columns, for logs and pipes; those named in `left` begin left."""
     columns = list(zip(table.header, *table.lines, strict=True))
     widths = [max(len(cell) for cell in column) for column in columns]
-    lines = [table.header, *table.lines]
-    return "\n".join(
-        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    )
+    to_left = [name in left for name in table.header]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if begins else cell.rjust(width)
+            for cell, width, begins in zip(line, widths, to_left, strict=True)
+        ).rstrip()
+        for line in (table.header, *table.lines)
+    ]
+    return "\n".join(lines)

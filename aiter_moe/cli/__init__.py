@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The console command ``aiter-moe``: build, tune and look up kernels."""
+"""The console command ``aiter-moe``: build, verify, tune and look up kernels."""
 
 from __future__ import annotations
 
@@ -38,6 +38,7 @@ def _run() -> None:
     from aiter_moe.cli.lookup import lookup
     from aiter_moe.cli.options import options
     from aiter_moe.cli.tune import tune
+    from aiter_moe.cli.verify import verify
 
     app = typer.Typer(
         name="aiter-moe",
@@ -46,6 +47,6 @@ def _run() -> None:
         pretty_exceptions_enable=False,
     )
     app.callback()(options)
-    for command in (tune, build, lookup, config):
+    for command in (tune, build, verify, lookup, config):
         app.command()(command)
     app(prog_name="aiter-moe")

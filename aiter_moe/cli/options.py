@@ -24,4 +24,4 @@ def options(
         ),
     ] = False,
 ) -> None:
-    """MXFP4 mixture-of-experts kernels: build, tune, look up."""
+    """MXFP4 mixture-of-experts kernels: build, verify, tune, look up."""

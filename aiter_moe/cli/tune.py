@@ -9,8 +9,6 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,6 +17,7 @@ import typer
 
 from aiter_moe import env
 from aiter_moe.cli import INTERRUPTED
+from aiter_moe.cli.terminal import show_table, watcher
 from aiter_moe.errors import ArgumentError, UnsupportedProblemError
 
 if TYPE_CHECKING:
@@ -26,68 +25,7 @@ if TYPE_CHECKING:
 
     from aiter_moe.targets.base import DeviceFacts
     from aiter_moe.tuning.measurer import Measurer
-    from aiter_moe.tuning.report import Table
-    from aiter_moe.tuning.tune import Job, Summary, Watcher
-
-
-class _Lines:
-    """Progress for logs and pipes: lines that stay, and a step's end."""
-
-    def say(self, text: str) -> None:
-        print(text, flush=True)
-
-    def progress(self, what: str, done: int, total: int) -> None:
-        if done == total:
-            print(f"{what}: {done} of {total}", flush=True)
-
-
-class _Status:
-    """Progress on a terminal: one line that is overwritten."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._status = console.status("starting")
-        self._status.start()
-
-    def say(self, text: str) -> None:
-        self._console.print(text, highlight=False, markup=False)
-
-    def progress(self, what: str, done: int, total: int) -> None:
-        self._status.update(f"{what}: {done} of {total}")
-
-    def stop(self) -> None:
-        self._status.stop()
-
-
-@contextmanager
-def _watcher(console: Console) -> Iterator[Watcher]:
-    if not console.is_terminal:
-        yield _Lines()
-        return
-    status = _Status(console)
-    try:
-        yield status
-    finally:
-        status.stop()
-
-
-def _show(console: Console, title: str, table: Table) -> None:
-    from aiter_moe.tuning.report import plain
-
-    if not console.is_terminal:
-        print(f"\n{title}\n{plain(table)}")
-        return
-    import rich.box
-    import rich.table
-
-    shown = rich.table.Table(
-        title=title, title_justify="left", box=rich.box.SIMPLE_HEAD, padding=(0, 0, 0, 1)
-    )
-    for name in table.header:
-        shown.add_column(name, justify="right")
-    for line in table.lines:
-        shown.add_row(*line)
-    console.print(shown)
+    from aiter_moe.tuning.tune import Job, Summary
 
 
 def _facts(target: str, threads: int) -> DeviceFacts:
@@ -154,15 +92,15 @@ def _print_result(console: Console, job: Job, summary: Summary) -> None:
     rows = report_rows(job, summary.peaks)
     if rows:
         for layer, found in report.by_layer(rows).items():
-            _show(
+            show_table(
                 console, f"{layer}: medians in us, error against float64", report.tuned_table(found)
             )
-        _show(console, "Rates, counting the experts that got tokens", report.rates_table(rows))
+        show_table(console, "Rates, counting the experts that got tokens", report.rates_table(rows))
         print("\nKernels of both stages", *report.kernel_lines(rows), sep="\n  ")
         print(f"\nwritten: {job.output}\nuse it:  export {env.CONFIG.name}={job.output.resolve()}")
     if summary.confirmed:
         title = "fused_moe with this file, error against float64"
-        _show(console, title, report.confirmed_table(summary.confirmed))
+        show_table(console, title, report.confirmed_table(summary.confirmed))
     for problem, loss in summary.lost:
         print(f"fused_moe, {problem.kind} tokens {problem.token}: {loss}")
     for problem, reason in summary.failed.items():
@@ -177,8 +115,8 @@ def _sweep(console: Console, job: Job) -> tuple[Summary, bool]:
 
     with tempfile.TemporaryDirectory(prefix="aiter_moe-tune-") as scratch:
         measurer = _measurer(job, Path(scratch))
-        with _watcher(console) as watcher:
-            tuner = Tuner(job, measurer, watcher)
+        with watcher(console) as shown:
+            tuner = Tuner(job, measurer, shown)
             try:
                 return tuner.run(), False
             except KeyboardInterrupt:

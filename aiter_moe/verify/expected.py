@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: MIT
+"""What a stage must give, in float64, and how far from it an output may lie.
+
+The result of the same quantised operands by dense products, one expert at a time; no kernel of
+ours runs here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from aiter_moe.tuning.activations import activate
+from aiter_moe.verify.operands import Prepared, dense_weight, held_experts
+
+BF16_TOLERANCE = 4e-3
+"""Relative L2 error of bf16 rows: rounding alone costs 1.7e-3, evenly over the rows."""
+F32_UNIT = 2.0**-24
+"""Rounding error of one float32 operation, relative."""
+WORST_SUM = 32
+"""An element may be off by so many times what is expected of a float32 sum."""
+
+
+def expected_rows(prepared: Prepared) -> torch.Tensor:
+    """Return float64 [tokens * topk, columns]; rows that are not computed are NaN.
+
+    Parameters
+    ----------
+    prepared : Prepared
+        A case with its tensors.
+    """
+    case = prepared.case
+    owners = prepared.owners.flatten()
+    out = torch.full((len(owners), case.columns), torch.nan, dtype=torch.float64)
+    weights = prepared.routing.weights.double().flatten()[:, None]
+    for expert in held_experts(owners):
+        rows = torch.nonzero(owners == expert).flatten()
+        out[rows] = _expert_rows(prepared, expert, rows, weights[rows])
+    return out
+
+
+def _expert_rows(
+    prepared: Prepared, expert: int, rows: torch.Tensor, weights: torch.Tensor
+) -> torch.Tensor:
+    case = prepared.case
+    first = case.instance.stage == 1
+    x = prepared.values[rows // case.topk if first else rows]
+    sums = x @ dense_weight(prepared.key, expert).T
+    bias = _bias(prepared, expert)
+    factor = weights if case.doweight else 1.0
+    if not first:
+        return (sums + bias) * factor
+    assert case.instance.activation is not None
+    return activate(sums * factor + bias, case.instance.activation, case.constants)
+
+
+def _bias(prepared: Prepared, expert: int) -> torch.Tensor:
+    """Return the bias of the columns that are computed, gate then up; zero without one."""
+    if prepared.bias is None:
+        return torch.zeros(1, dtype=torch.float64)
+    case = prepared.case
+    halves = 2 if case.instance.stage == 1 else 1
+    own = prepared.bias[expert].view(halves, -1)[:, : case.columns]
+    return own.flatten().double()
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """How far an output may lie from its reference.
+
+    Attributes
+    ----------
+    relative_l2 : float
+        Of all rows together.
+    of_element, of_row : float
+        An element may be off by `of_element` times its own magnitude plus `of_row` times the root
+        mean square of its row.
+    """
+
+    relative_l2: float
+    of_element: float
+    of_row: float
+
+
+def tolerance_of(stage: int, reduction: int) -> Tolerance:
+    """Return the tolerance of a stage's output.
+
+    Stage 1 gives bf16: rounding errs by at most 2^-8 of an element. What float32 sums and the
+    activation's approximations add, some 2^-17 of a row, has 2^-10 of a row to itself.
+
+    Stage 2 gives float32. Products of a bf16 or fp4 number with an fp4 number are exact; each
+    addition errs by at most u = 2^-24 of the partial sum, which after j of K random products is
+    about sqrt(j / K) of the result: together u * sqrt(K / 6), relative L2. Bias and weight add
+    two roundings. Eight times that is allowed for the whole, `WORST_SUM` times for an element,
+    measured against its row, since sums that happen to be small err no less.
+    """
+    if stage == 1:
+        return Tolerance(BF16_TOLERANCE, 2.0**-8, 2.0**-10)
+    sum_error = F32_UNIT * ((reduction / 6) ** 0.5 + 2)
+    return Tolerance(8 * sum_error, 4 * F32_UNIT, WORST_SUM * sum_error)
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """How an output compares.
+
+    Attributes
+    ----------
+    error : float
+        Relative L2 error over all computed rows; NaN if the output holds a NaN, 0 without rows.
+    worst : float
+        Largest error of an element as a part of what is allowed; above 1 is wrong.
+    reasons : tuple of str
+        What is wrong; empty if nothing.
+    """
+
+    error: float
+    worst: float
+    reasons: tuple[str, ...] = ()
+
+
+def judge(got: torch.Tensor, want: torch.Tensor, tolerance: Tolerance) -> Judgement:
+    """Compare computed rows with their reference.
+
+    Parameters
+    ----------
+    got : torch.Tensor
+        [rows, columns], any float type.
+    want : torch.Tensor
+        float64 of the same shape, without NaN.
+    tolerance : Tolerance
+        What is allowed.
+    """
+    if not want.numel():
+        return Judgement(0.0, 0.0)
+    wide = got.double()
+    if not bool(wide.isfinite().all()):
+        holes = int((~wide.isfinite()).any(dim=1).sum())
+        nan = float("nan")
+        return Judgement(nan, nan, (f"{holes} of {len(want)} rows hold NaN or infinity",))
+    difference = (wide - want).abs()
+    error = float(difference.norm() / want.norm().clamp(min=1e-300))
+    rows = want.square().mean(dim=1, keepdim=True).sqrt()
+    allowed = tolerance.of_element * want.abs() + tolerance.of_row * rows
+    parts = difference / allowed.clamp(min=1e-300)
+    worst = float(parts.max())
+    reasons = []
+    if error > tolerance.relative_l2:
+        reasons.append(f"relative L2 error {error:.2e} (at most {tolerance.relative_l2:.1e})")
+    if worst > 1:
+        row, column = divmod(int(parts.argmax()), want.shape[1])
+        count = int((parts > 1).sum())
+        reasons.append(
+            f"{count} of {want.numel()} elements are off by more than allowed, most [{row}, "
+            f"{column}]: {float(wide[row, column]):.6g} for {float(want[row, column]):.6g}"
+        )
+    return Judgement(error, worst, tuple(reasons))

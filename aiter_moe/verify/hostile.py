@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: MIT
+"""A launcher that makes what a target allocates hostile, and looks afterwards what was touched.
+
+It stands between the pipeline and the real launcher: pads of the sort get NaN weights and NaN
+scales, memory for kernels to write is full of NaN and lies inside wider memory. Every call goes
+on to the real launcher.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from aiter_moe.codegen.instance import Instance
+from aiter_moe.enums import ScaleRounding
+from aiter_moe.formats import MX_BLOCK, NAN_SCALE
+from aiter_moe.layouts import S
+from aiter_moe.targets.arguments import StageArgs
+from aiter_moe.targets.base import DeviceFacts, Launcher, SortedTokens
+
+MARGIN = 32
+"""Columns after each row of a matrix that kernels write, and rows after the last, that nobody
+owns. A multiple of 4 elements, which GPU kernels ask of row strides."""
+UNTOUCHED = {torch.bfloat16: (torch.int16, 0x7FA5), torch.float32: (torch.int32, 0x7FA5A5A5)}
+"""Per type: an integer type of the same size, and the bits of a NaN that no arithmetic gives."""
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """Memory handed out for a kernel to write: `inside` is the kernel's, the rest is not."""
+
+    whole: torch.Tensor
+    inside: torch.Tensor
+
+    def bits(self, which: torch.Tensor) -> torch.Tensor:
+        """Return a part of the memory as integers."""
+        return which.view(UNTOUCHED[which.dtype][0])
+
+    def spilt(self) -> int:
+        """Return how many elements outside were written."""
+        written = self.bits(self.whole) != UNTOUCHED[self.whole.dtype][1]
+        return int(written.sum()) - int(self.written().sum())
+
+    def written(self) -> torch.Tensor:
+        """Return which elements inside were written, bool."""
+        return self.bits(self.inside) != UNTOUCHED[self.inside.dtype][1]
+
+
+def _poisoned(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    integer, bits = UNTOUCHED[dtype]
+    return torch.full(shape, bits, dtype=integer, device=device).view(dtype)
+
+
+@dataclass(slots=True)
+class HostileLauncher:
+    """`aiter_moe.targets.base.Launcher` around another one.
+
+    Attributes
+    ----------
+    inner : Launcher
+        Where kernels run.
+    topk : int
+        Slots per token of what is sorted.
+    reduction : int
+        Elements of the reduction of the stage; scale columns beyond it are padding.
+    given : list of Given
+        What `empty` handed out, in order.
+    """
+
+    inner: Launcher
+    topk: int
+    reduction: int
+    given: list[Given] = field(default_factory=list)
+
+    @property
+    def facts(self) -> DeviceFacts:
+        """Identity of the device."""
+        return self.inner.facts
+
+    def empty(
+        self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device
+    ) -> torch.Tensor:
+        """Return NaN that lies inside more NaN: a matrix with margins, anything else in a row."""
+        if len(shape) == 2:
+            rows, columns = shape
+            whole = _poisoned((rows + MARGIN, columns + MARGIN), dtype, device)
+            inside = whole[:rows, :columns]
+        else:
+            size = torch.Size(shape).numel()
+            whole = _poisoned((size + MARGIN,), dtype, device)
+            inside = whole[:size].view(shape)
+        self.given.append(Given(whole, inside))
+        return inside
+
+    def sort(
+        self,
+        topk_ids: torch.Tensor,
+        topk_weights: torch.Tensor,
+        num_experts: int,
+        block_m: int,
+        expert_mask: torch.Tensor | None,
+        num_local_tokens: torch.Tensor | None,
+    ) -> SortedTokens:
+        """Sort, and give every pad a weight of NaN."""
+        found = self.inner.sort(
+            topk_ids, topk_weights, num_experts, block_m, expert_mask, num_local_tokens
+        )
+        weights = found.weights.masked_fill(pad_slots(found, self.topk), torch.nan)
+        return replace(found, weights=weights)
+
+    def quantise(
+        self, x: torch.Tensor, rounding: ScaleRounding
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Quantise as the target does."""
+        return self.inner.quantise(x, rounding)
+
+    def stage_scales(self, scales: torch.Tensor, routed: SortedTokens, tokens: int) -> torch.Tensor:
+        """Lay scales out as the target does; scales of pads and padding columns become NaN."""
+        laid = self.inner.stage_scales(scales, routed, tokens)
+        if laid is scales:
+            return laid
+        rows = S.unshuffle(laid)
+        pads = pad_slots(routed, self.topk)
+        rows[: len(pads)][pads] = NAN_SCALE
+        rows[len(pads) :] = NAN_SCALE
+        rows[:, self.reduction // MX_BLOCK :] = NAN_SCALE
+        return S.shuffle(rows)
+
+    def run_stage(
+        self, instance: Instance, args: StageArgs, tensors: Sequence[torch.Tensor]
+    ) -> None:
+        """Launch on the target."""
+        self.inner.run_stage(instance, args, tensors)
+
+    def reduce(
+        self, rows: torch.Tensor, topk: int, out: torch.Tensor, valid: torch.Tensor | None
+    ) -> None:
+        """Sum as the target does."""
+        self.inner.reduce(rows, topk, out, valid)
+
+
+def pad_slots(routed: SortedTokens, topk: int) -> torch.Tensor:
+    """Return which sorted slots belong to no token, bool [slots]."""
+    slots = torch.arange(len(routed.ids), device=routed.ids.device)
+    named = (routed.ids >> 24 & 0xFF) >= topk
+    return named | (slots >= routed.num_valid[0])

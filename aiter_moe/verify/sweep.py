@@ -1,0 +1,281 @@
+# SPDX-License-Identifier: MIT
+"""The sweep: compile what is missing, run every case of every kernel, then whole passes.
+
+What is planned is a value (`Job`), what was done another (`Summary`), complete after an
+interrupt. While a case runs, the tensors of the next are made.
+"""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Protocol
+
+from aiter_moe.codegen.build import build_many
+from aiter_moe.codegen.codeobject import combined_resources
+from aiter_moe.codegen.instance import Instance
+from aiter_moe.codegen.render import emulator_unit, render, runtime_unit
+from aiter_moe.codegen.unit import BuildReport, BuildUnit
+from aiter_moe.targets.registry import EMULATED, Target, running_target
+from aiter_moe.verify.controls import Control, controls_of, run_control
+from aiter_moe.verify.covering import pairwise, product_size, whole
+from aiter_moe.verify.execute import Ready, make_ready, run_case
+from aiter_moe.verify.machine import Machine, machine_of
+from aiter_moe.verify.outcome import Outcome, Subject
+from aiter_moe.verify.passes import TOKENS, Pass, run_pass
+from aiter_moe.verify.problems import StageCase, axes_of
+
+AHEAD = 2
+"""Cases whose tensors are made while one runs."""
+
+
+class Watcher(Protocol):
+    """Whoever shows the user how far the sweep is."""
+
+    def say(self, text: str) -> None:
+        """Show one line that stays."""
+
+    def progress(self, what: str, done: int, total: int) -> None:
+        """Show how far one step is; the next call may overwrite it."""
+
+    def ended(self, subject: Subject, done: int, total: int) -> None:
+        """Show that a kernel or a pass is through."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What to verify, and how.
+
+    Attributes
+    ----------
+    target : Target
+        Where kernels run.
+    instances : tuple of Instance
+        Kernels, in catalogue order.
+    passes : tuple of Pass
+        Whole passes.
+    lacking : dict
+        Kernels that this machine cannot run -> what it lacks.
+    seed : int
+        Of all tensors, of the choice of cases, and of the order of waves.
+    full : bool
+        Every combination of the axes instead of every pair of values.
+    threads : int
+        CPU threads of the emulator; 0: all.
+    checks : bool
+        Whether the emulator looks for faults.
+    controls : bool
+        Run the negative controls too.
+    """
+
+    target: Target
+    instances: tuple[Instance, ...]
+    passes: tuple[Pass, ...] = ()
+    lacking: dict[str, str] = field(default_factory=dict)
+    seed: int = 0
+    full: bool = False
+    threads: int = 0
+    checks: bool = True
+    controls: bool = False
+
+
+@dataclass(slots=True)
+class Summary:
+    """What a sweep did so far.
+
+    Attributes
+    ----------
+    kernels, passes : list of Subject
+        In the order they were begun.
+    controls : list of Control
+        Negative controls that were run.
+    compiled, cached : int
+        Kernels built now, and found in the cache.
+    compiler : str
+        What compiled the kernels.
+    compile_seconds, run_seconds : float
+        Time of the builds, and of everything after them.
+    interrupted : bool
+        Something that was planned was not run.
+    """
+
+    kernels: list[Subject] = field(default_factory=list)
+    passes: list[Subject] = field(default_factory=list)
+    controls: list[Control] = field(default_factory=list)
+    compiled: int = 0
+    cached: int = 0
+    compiler: str = ""
+    compile_seconds: float = 0.0
+    run_seconds: float = 0.0
+    interrupted: bool = False
+
+    @property
+    def subjects(self) -> list[Subject]:
+        """Kernels, then passes."""
+        return self.kernels + self.passes
+
+    @property
+    def green(self) -> bool:
+        """Everything that was run is right, and every control was caught."""
+        return (
+            bool(self.subjects)
+            and all(subject.right for subject in self.subjects)
+            and all(control.caught for control in self.controls)
+        )
+
+
+@dataclass(slots=True)
+class Sweep:
+    """One run of a job: whom it tells, and what it did so far."""
+
+    job: Job
+    watcher: Watcher
+    summary: Summary = field(default_factory=Summary)
+    _resources: dict[str, dict[str, int]] = field(default_factory=dict)
+    _broken: dict[str, str] = field(default_factory=dict)
+
+    def run(self) -> Summary:
+        """Compile, run kernels, passes and controls; an interrupt leaves the summary as it is."""
+        begin = time.perf_counter()
+        try:
+            self._build()
+            self.summary.compile_seconds = time.perf_counter() - begin
+            begin = time.perf_counter()
+            machine = machine_of(self.job.target, threads=self.job.threads, checks=self.job.checks)
+            self._run(machine)
+        except KeyboardInterrupt:
+            self.summary.interrupted = True
+        finally:
+            self.summary.run_seconds = time.perf_counter() - begin
+        return self.summary
+
+    def _run(self, machine: Machine) -> None:
+        total = len(self.job.instances) + len(self.job.passes)
+        for done, instance in enumerate(self.job.instances, start=1):
+            self.watcher.ended(self._kernel(instance, machine), done, total)
+        for done, what in enumerate(self.job.passes, start=1 + len(self.job.instances)):
+            self.watcher.ended(self._pass(what, machine), done, total)
+        if self.job.controls:
+            usable = [i for i in self.job.instances if i.name not in self._broken]
+            for control, instance in controls_of(usable):
+                ran = run_control(control, instance, self.job.seed, machine)
+                self.summary.controls.append(ran)
+
+    def _build(self) -> None:
+        units = _units(self.job)
+        for done, report in enumerate(build_many(units), start=1):
+            self._built(report)
+            self.watcher.progress("compiling kernels", done, len(units))
+        self.watcher.say(
+            f"{self.summary.compiled} kernels compiled, {self.summary.cached} from the cache"
+        )
+
+    def _built(self, report: BuildReport) -> None:
+        name = report.unit.name
+        if report.artifact is None:
+            self._broken[name] = str(report.error)
+            return
+        self.summary.cached += report.cached
+        self.summary.compiled += not report.cached
+        manifest = report.artifact.manifest
+        if report.unit.target == self.job.target.facts.gfx:
+            self.summary.compiler = str(manifest["compiler"])
+        if manifest["resources"]:
+            self._resources[name] = combined_resources(manifest["resources"]["kernels"])
+
+    def _kernel(self, instance: Instance, machine: Machine) -> Subject:
+        subject = Subject(instance.name, self._resources.get(instance.name, {}))
+        self.summary.kernels.append(subject)
+        if instance.name in self._broken:
+            subject.failure = self._broken[instance.name]
+            return subject
+        cases = self._cases(instance, subject)
+        for ready in _made_ahead(cases, self.job.seed):
+            subject.outcomes.append(run_case(ready, machine))
+            self.watcher.progress(instance.name, len(subject.outcomes), subject.planned)
+        return subject
+
+    def _cases(self, instance: Instance, subject: Subject) -> Iterator[StageCase]:
+        """Yield the cases of a kernel; those it does not support are counted in `subject`."""
+        axes = axes_of(instance)
+        seed = case_seed(self.job.seed, instance.name)
+
+        def refusal(choice: dict[str, object]) -> str | None:
+            return StageCase(instance=instance, seed=seed, **choice).refusal()  # type: ignore[arg-type]
+
+        if self.job.full:
+            subject.planned = product_size(axes)
+            for at, found in enumerate(whole(axes, refusal, seed)):
+                if isinstance(found, str):
+                    subject.refused[found] += 1
+                    subject.planned -= 1
+                else:
+                    yield StageCase(instance=instance, seed=seed + at, **found)
+            return
+        covering = pairwise(axes, refusal, seed)
+        subject.refused += covering.refused
+        subject.planned = len(covering.choices)
+        cases = [
+            StageCase(instance=instance, seed=seed + at, **choice)
+            for at, choice in enumerate(covering.choices)
+        ]
+        # cases that share weights one after the other, so that these are made once
+        yield from sorted(cases, key=lambda case: (case.size, case.scales.value))
+
+    def _pass(self, what: Pass, machine: Machine) -> Subject:
+        subject = Subject(what.name, planned=len(TOKENS))
+        self.summary.passes.append(subject)
+        for tokens in TOKENS:
+            self.watcher.progress(what.name, len(subject.outcomes), len(TOKENS))
+            subject.outcomes.append(run_pass(what, tokens, self.job.seed, machine))
+        return subject
+
+
+def case_seed(seed: int, name: str) -> int:
+    """Return the seed of a kernel's cases: the same in every process, another for every kernel."""
+    return zlib.crc32(f"{seed} {name}".encode())
+
+
+def _units(job: Job) -> list[BuildUnit]:
+    units = [render(instance) for instance in job.instances]
+    features = running_target("cpu").facts.features
+    if job.target.name == "cpu":
+        units.append(runtime_unit(features))
+    if job.target.name in EMULATED:
+        units.append(emulator_unit(features))
+    return units
+
+
+def _made_ahead(cases: Iterator[StageCase], seed: int) -> Iterator[Ready]:
+    """Yield cases with their tensors, the next ones being made meanwhile."""
+    with ThreadPoolExecutor(1) as pool:
+        waiting: list[Future[Ready]] = []
+        try:
+            while True:
+                wanted = AHEAD + 1 - len(waiting)
+                waiting += [pool.submit(make_ready, case, seed) for case in islice(cases, wanted)]
+                if not waiting:
+                    return
+                yield waiting.pop(0).result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def reasons_of(subjects: Sequence[Subject]) -> Counter[str]:
+    """Return why combinations were not run, with how many, over all subjects."""
+    total: Counter[str] = Counter()
+    for subject in subjects:
+        total.update(subject.refused)
+    return total
+
+
+def wrong_outcomes(subjects: Sequence[Subject]) -> Iterator[tuple[Subject, Outcome]]:
+    """Yield every case that is not right, with whose it is."""
+    for subject in subjects:
+        for outcome in subject.wrong:
+            yield subject, outcome
