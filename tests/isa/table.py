@@ -111,7 +111,7 @@ def _first_accepted(arch: str, tries: dict[str, list[Operands]]) -> dict[str, Ac
 
 def _is_complete(operands: Operands, encoded: Encoded) -> bool:
     """Say whether nothing was filled in or optional: VCC, an offset of zero."""
-    if format_of(encoded.words[0]) == "vop3" and any(o.kind == "vcc" for o in operands):
+    if format_of(encoded.words[0])[:4] == "vop3" and any(o.kind == "vcc" for o in operands):
         return False  # these have a field for it
     _, _, printed = encoded.text.partition(" ")
     return len(operands) == (printed.count(", ") + 1 if printed else 0)
