@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: MIT
-// The register access of wave.h: how operand codes become values. Inline because every handler
-// goes through it. Not here: what a fault does (Wave::fault is machine's) and what is in flight
-// (register_fault and check_overwrite are memory's).
+// The register access of wave.h, which includes this at its end: how operand codes become values.
+// Inline because every handler goes through it. Not here: what a fault does (Wave::fault is
+// machine's) and what is in flight (register_fault and check_overwrite are memory's).
 #pragma once
-
-#include "emulator/wave.h"
 
 #if defined(__AVX512F__)
 #include <immintrin.h>
