@@ -4,8 +4,6 @@
 // apart into bytes.
 #pragma once
 
-#include "emulator/memory/lds_shadow.h"
-
 namespace aiter_moe::emulator {
 
 namespace found {
