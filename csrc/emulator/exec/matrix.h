@@ -3,6 +3,7 @@
 #pragma once
 
 #include "emulator/exec/matrix_dense.h"
+#include "emulator/exec/matrix_scaled.h"
 #include "emulator/handlers.h"
 
 namespace aiter_moe::emulator {
@@ -57,6 +58,11 @@ constexpr HandlerEntry entries[] = {
     {"v_mfma_i32_16x16x32_i8", same<Element::i8, 16, 32>},
     {"v_mfma_i32_32x32x32_i8", same<Element::i8, 32, 32>},
     {"v_mfma_i32_16x16x64_i8", same<Element::i8, 16, 64>},
+
+    {"v_mfma_f32_16x16x128_f8f6f4", scaled<16>},
+    {"v_mfma_f32_32x32x64_f8f6f4", scaled<32>},
+    {"v_mfma_scale_f32_16x16x128_f8f6f4", scaled<16>},
+    {"v_mfma_scale_f32_32x32x64_f8f6f4", scaled<32>},
 };
 
 }  // namespace matrix
