@@ -50,6 +50,7 @@ struct Descriptor {
 };
 static_assert(sizeof(Descriptor) == 64);
 
+constexpr const char* out_of_memory = "no memory for the code";
 constexpr u32 mach_gfx942 = 0x4c, mach_gfx950 = 0x4f;
 
 inline u32 arch_of(const elf::Header& header) {
@@ -172,6 +173,20 @@ inline char* copied_name(const char* name) {
 // Arguments in user SGPRs: firmware that knows of them starts behind the code that loads them.
 inline u64 preload_skip(const Program& program) { return program.preload_length != 0 ? 256 : 0; }
 
+// Reads a kernel's descriptor, and where in the text the kernel begins.
+inline const char* find_kernel(const elf::File& file, const elf::Header& header,
+                               const char* kernel, const LoadedImage& image, Program& program,
+                               u64& entry) {
+  u64 address = 0;
+  if (!find_descriptor(file, header, kernel, address)) return "the code object has no such kernel";
+  Descriptor descriptor;
+  if (!image.holds(address, sizeof descriptor)) return "the kernel's descriptor lies outside";
+  host_memcpy(&descriptor, image.base + address, sizeof descriptor);
+  read_descriptor(descriptor, program);
+  entry = address + static_cast<u64>(descriptor.entry) - image.text + preload_skip(program);
+  return nullptr;
+}
+
 inline const char* load(const elf::File& file, const char* kernel, DecodeOptions& options,
                         Program& program) {
   elf::Header header;
@@ -190,24 +205,18 @@ inline const char* load(const elf::File& file, const char* kernel, DecodeOptions
   program.text = image.base + image.text;
   program.text_bytes = static_cast<u32>(image.text_bytes);
 
-  u64 address = 0;
-  if (!find_descriptor(file, header, kernel, address)) return "the code object has no such kernel";
-  Descriptor descriptor;
-  if (!image.holds(address, sizeof descriptor)) return "the kernel's descriptor lies outside";
-  host_memcpy(&descriptor, image.base + address, sizeof descriptor);
-  read_descriptor(descriptor, program);
-  const u64 entry = address + static_cast<u64>(descriptor.entry) - image.text;
-
+  u64 entry = 0;
+  if (kernel != nullptr)
+    if (const char* none = find_kernel(file, header, kernel, image, program, entry)) return none;
   Starts starts(program.text_bytes / 4);
-  if (!starts.usable()) return "no memory for the code";
+  if (!starts.usable()) return out_of_memory;
   starts.add(entry);
-  starts.add(entry + preload_skip(program));
   add_functions(file, header, image.text, starts);
-  if (!decode_text(program, starts, options)) return "no memory for the code";
-  program.entry = index_at(program, entry + preload_skip(program));
+  if (!decode_text(program, starts, options)) return out_of_memory;
+  program.entry = index_at(program, entry);
   if (program.entry == no_instruction) return "the kernel's entry lies outside the code";
-  program.name = copied_name(kernel);
-  return program.name == nullptr ? "no memory for the code" : nullptr;
+  program.name = copied_name(kernel == nullptr ? "" : kernel);
+  return program.name == nullptr ? out_of_memory : nullptr;
 }
 
 }  // namespace code_object
@@ -220,13 +229,13 @@ inline void free_program(Program* program) {
   host_free(program);
 }
 
-// Loads a kernel of a code object; null with *why set where that cannot be. `arch` is 942 or 950,
+// Loads a kernel of a code object (null: its text alone, to be listed); null with *why set where that cannot be. `arch` is 942 or 950,
 // or 0 for whatever the file is for. `find` gives the handler of an opcode, `unknown` is run for
 // words that are no instruction.
 inline Program* load_program(const u8* file, u64 bytes, const char* kernel, u32 arch,
                              FindHandler find, Instruction::Handler unknown, const char** why) {
   Program* const program = static_cast<Program*>(host_malloc(sizeof(Program)));
-  *why = "no memory for the code";
+  *why = code_object::out_of_memory;
   if (program == nullptr) return nullptr;
   *program = {};
   DecodeOptions options{arch, find, unknown};

@@ -36,14 +36,16 @@ _ACCUMULATION = {
     "v_accvgpr_mov_b32": {"d": "E", "a": "A"},
 }
 _FIXED = {"vcc": "V", "0x1234": "k", "0x35": "i", "0x5": "i", "7": "b1", "hwreg(HW_REG_MODE)": "h"}
+# Other names of what the table has already.
+_ALIASES = {"v_mul_lo_i32"}
 # The destination of these is their third source too.
 _TIED = re.compile(r"^v_(mac|fmac|pk_fmac|dot\d+c)_")
 
 
 # What an opcode takes besides operands: bits as in csrc/emulator/isa/opcode.h, which says what
 # they mean. Bits 0 to 2 are for the negation of a source, 3 to 5 for its absolute value.
-CLAMP, OMOD, OP_SEL, OP_SEL_HI, PACKED, SDWA, DPP, TIED, MATRIX, BITOP3, BOUND = (
-    1 << n for n in range(6, 17)
+CLAMP, OMOD, OP_SEL, OP_SEL_HI, PACKED, SDWA, DPP, TIED, MATRIX, BITOP3, BOUND, LONG_OP_SEL = (
+    1 << n for n in range(6, 18)
 )
 
 
@@ -87,7 +89,7 @@ class Accepted:
 
 def accepted(arch: str, mnemonics: Iterable[str]) -> list[Accepted]:
     """Return for every encoding of every mnemonic the first operands the assembler takes."""
-    asked = [m for m in mnemonics if not _FORM.search(m)]
+    asked = [m for m in mnemonics if not _FORM.search(m) and m not in _ALIASES]
     asked += [f"{m}_{form}" for m in asked if m.startswith("v_") for form in ("e32", "e64")]
     asked = sorted(known_mnemonics(asked, arch))
     found = _first_accepted(arch, {m: narrow_templates(m) for m in asked})
@@ -150,7 +152,7 @@ def _variants(line: Accepted) -> list[tuple[int, str]]:
         (MATRIX, f"{name} {operands} cbsz:1"), (BITOP3, f"{name} {operands} bitop3:1"),
         (BOUND, f"{name} {operands} bound_ctrl:1"),
     ]  # fmt: skip
-    sources = sum(text[0] in "abcA" for text in operand_text(line).split())
+    sources = _source_count(line)
     for count in range(1, 5):
         ones = ",".join("1" * count)
         zeros = ",".join("0" * count)
@@ -197,7 +199,20 @@ def traits(lines: list[Accepted], arch: str) -> list[int]:
     for (index, bit, _), encoded in zip(asked, done, strict=True):
         if encoded is not None:
             found[index] |= bit
+            if bit == OP_SEL and _has_long_op_sel(lines[index], encoded):
+                found[index] |= LONG_OP_SEL
     return found
+
+
+def _has_long_op_sel(line: Accepted, encoded: Encoded) -> bool:
+    """Say whether OP_SEL has bits that belong to neither a source nor the destination."""
+    printed = re.search(r" op_sel:\[([\d,]*)\]", encoded.text)
+    entries = printed[1].count(",") + 1 if printed else 0
+    return line.key[0] == "vop3" and entries == 4 and _source_count(line) == 2
+
+
+def _source_count(line: Accepted) -> int:
+    return sum(text[0] in "abcA" for text in operand_text(line).split())
 
 
 def _fixed_traits(line: Accepted) -> int:

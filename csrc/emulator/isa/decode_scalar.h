@@ -43,12 +43,6 @@ inline bool sopc(Encoding& e) {
   return e.i.immediate < 16;
 }
 
-constexpr bool ends_with(const char* text, const char* tail) {
-  const unsigned long text_length = __builtin_strlen(text), length = __builtin_strlen(tail);
-  return text_length >= length &&
-         __builtin_memcmp(text + text_length - length, tail, length) == 0;
-}
-
 // The register is source and destination of s_addk_i32 and the like.
 inline bool sopk(Encoding& e) {
   const u32 word = e.word[0];

@@ -162,9 +162,9 @@ inline bool long_sources(Encoding& e) {
          vector_source(e, 2, bits(high, 26, 18));
 }
 
-// bitop3's truth table has its low bits in ABS, the middle ones in NEG, the high ones in OMOD.
+// bitop3's truth table has its low bits in NEG, the middle ones in ABS, the high ones in OMOD.
 inline void bitop3_table(Encoding& e) {
-  e.i.immediate = e.i.absolute | e.i.negate << 3 | e.i.omod << 6;
+  e.i.immediate = e.i.negate | e.i.absolute << 3 | e.i.omod << 6;
   e.i.absolute = e.i.negate = e.i.omod = 0;
 }
 
@@ -251,8 +251,12 @@ inline bool scaled_matrix(Encoding& e) {
   e.i.scale_op_sel_hi = static_cast<u8>(bits(high, 28, 27));
   const bool unused = bits(low, 10, 0) == 0 && bits(low, 15, 13) == 0 &&
                       bits(high, 26, 18) == 0 && bits(high, 31, 29) == 0;
-  return unused && is_source(e.i.scale_src[0], 1) && is_source(e.i.scale_src[1], 1) &&
-         matrix(e, e.word[2], e.word[3]);
+  if (!unused || !is_source(e.i.scale_src[0], 1) || !is_source(e.i.scale_src[1], 1) ||
+      !matrix(e, e.word[2], e.word[3]))
+    return false;
+  const bool marked = e.i.abid == 1;  // what an instruction with scales has there
+  e.i.abid = 0;
+  return marked;
 }
 
 inline bool packed_modifiers(Encoding& e) {

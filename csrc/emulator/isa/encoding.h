@@ -80,6 +80,12 @@ constexpr u16 vector_register(u32 number, bool accumulation) {
   return static_cast<u16>(number + (accumulation ? operand::a0 : operand::v0));
 }
 
+constexpr bool ends_with(const char* text, const char* tail) {
+  const unsigned long text_length = __builtin_strlen(text), length = __builtin_strlen(tail);
+  return text_length >= length &&
+         __builtin_memcmp(text + text_length - length, tail, length) == 0;
+}
+
 inline bool contains(const char* text, const char* part) {
   const unsigned long length = __builtin_strlen(part);
   for (; *text != 0; ++text)

@@ -27,6 +27,7 @@ constexpr u32 tied = 1 << 13;    // the destination is the third source
 constexpr u32 matrix = 1 << 14;  // cbsz, abid, blgp
 constexpr u32 bitop3 = 1 << 15;  // a truth table in the bits of the source modifiers
 constexpr u32 bound = 1 << 16;   // bound_ctrl and fi in the bits of op_sel
+constexpr u32 long_op_sel = 1 << 17;  // two sources, but all four bits of op_sel have a meaning
 }  // namespace trait
 
 constexpr u8 gfx942_bit = 1, gfx950_bit = 2;
