@@ -6,7 +6,7 @@
 // of wide accesses are not documented.
 #pragma once
 
-#include "emulator/memory/repeats.h"
+#include "emulator/memory/lane_mask.h"
 #include "emulator/workgroup.h"
 
 namespace aiter_moe::emulator {
@@ -29,11 +29,10 @@ inline u32 busiest_slot(const u32* places, u32 count, u32 slots) {
   return most;
 }
 
-// The places of the lanes in `kept` fall in different slots.
+// The places of the lanes in `kept` fall in different slots of their phase.
 inline bool all_slots_differ(const u32* places, u32 count, u32 slots, u64 kept) {
   u64 used = 0;
-  for (u32 n = 0; n < count; ++n)
-    used |= (kept >> n & 1) << (places[n] & (slots - 1));
+  for (u32 n = 0; n < count; ++n) used |= (kept >> n & 1) << (places[n] & (slots - 1));
   return __builtin_popcountll(used) == __builtin_popcountll(kept);
 }
 
@@ -42,25 +41,29 @@ struct BankCycles {
   u32 ideal;  // without conflicts
 };
 
-// One access of `bytes` a lane in the lanes of `which`. `place` is the address in units of the
-// access, of at least a dword: units are as many as lanes of a phase. (b96 counts as b128.)
-inline BankCycles bank_cycles(const u32 (&address)[lanes], u32 displacement, u32 bytes, u64 which,
-                              u32 banks) {
-  const u32 shift = bytes <= 4 ? 2 : bytes <= 8 ? 3 : 4;
-  const u32 lanes_a_phase = banks >> (shift - 2);
-  u32 place[lanes];
-  for (int lane = 0; lane < lanes; ++lane) place[lane] = (address[lane] + displacement) >> shift;
-  const u64 kept = ~likely_repeats(place);
+// One piece of an access. A place is an address in units of the access, of at least a dword: a
+// phase has as many lanes as there are places for. (b96 counts as b128.)
+inline BankCycles bank_cycles(const LdsAccess& access, u32 displacement, u32 banks) {
+  const u32 shift = access.bytes <= 4 ? 2 : access.bytes <= 8 ? 3 : 4;
+  const u32 phase_lanes = banks >> (shift - 2);
   BankCycles cycles{0, 0};
-  for (u32 begin = 0; begin < lanes; begin += lanes_a_phase) {
-    const u64 phase = (lanes_a_phase == lanes ? all_lanes : (1ull << lanes_a_phase) - 1) << begin;
-    if ((which & phase) == 0) continue;
+  if (access.run && access.bytes >= 4) {
+    cycles.taken = cycles.ideal = lanes / phase_lanes;
+    return cycles;
+  }
+  u32 place[lanes];
+  for (int lane = 0; lane < lanes; ++lane)
+    place[lane] = (access.address[lane] + displacement) >> shift;
+  const u64 kept = ~likely_repeats(place, static_cast<int>(phase_lanes));
+  for (u32 begin = 0; begin < lanes; begin += phase_lanes) {
+    const u64 phase = (phase_lanes == lanes ? all_lanes : (1ull << phase_lanes) - 1) << begin;
+    if ((access.lanes & phase) == 0) continue;
     ++cycles.ideal;
     // Idle lanes repeat another's place, which costs nothing.
-    if (all_slots_differ(place + begin, lanes_a_phase, lanes_a_phase, (kept & phase) >> begin))
+    if (all_slots_differ(place + begin, phase_lanes, phase_lanes, (kept & phase) >> begin))
       ++cycles.taken;
     else
-      cycles.taken += busiest_slot(place + begin, lanes_a_phase, lanes_a_phase);
+      cycles.taken += busiest_slot(place + begin, phase_lanes, phase_lanes);
   }
   return cycles;
 }
@@ -68,10 +71,9 @@ inline BankCycles bank_cycles(const u32 (&address)[lanes], u32 displacement, u32
 inline void count_banks(Wave& w, const LdsAccess& access) {
   if (access.lanes == 0) return;
   const u32 banks = w.group->launch->arch == 942 ? 32 : 64;
-  BankCycles all = bank_cycles(access.address, 0, access.bytes, access.lanes, banks);
+  BankCycles all = bank_cycles(access, 0, banks);
   if (access.second != 0) {
-    const BankCycles more =
-        bank_cycles(access.address, access.second, access.bytes, access.lanes, banks);
+    const BankCycles more = bank_cycles(access, access.second, banks);
     all.taken += more.taken;
     all.ideal += more.ideal;
   }

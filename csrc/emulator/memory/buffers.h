@@ -49,80 +49,112 @@ struct BufferLanes {
   } part[lanes];
 };
 
-// Byte offsets from the descriptor's base, without the scalar offset, and what the check compares.
-struct BufferOffsets {
-  u64 from_base[lanes];
-  u64 checked[lanes];
-  u64 scalar;
-  bool by_index;
+// What the range check compares for each lane with how many records there are.
+struct Checked {
+  u64 begin[lanes];
+  u64 scalar;  // the scalar offset, where it is part of `begin`
+  u32 size;    // in the unit of `begin`
 };
 
-inline void form_offsets(Wave& w, const Instruction& i, const Descriptor& descriptor, u64 which,
-                         BufferOffsets& offsets) {
-  Lanes zero;
-  fill(zero, 0);
-  const Lanes* index = &zero;
-  const Lanes* offset = &zero;
-  u16 next = i.address;
-  if (i.index_enabled) {
-    w.need(i, next, which);
-    index = &w.vector[next++ - operand::v0];
-  }
+// Forms the addresses of an instruction without index: `begin` counts bytes from the base.
+inline void form_by_offset(Wave& w, const Instruction& i, const Descriptor& descriptor, u64 which,
+                           LaneAddresses& at, Checked& checked) {
+  const u64 fixed = checked.scalar + static_cast<u32>(i.offset);
+  const u64 per_lane = descriptor.adds_lane() ? descriptor.stride : 0;
   if (i.offset_enabled) {
-    w.need(i, next, which);
-    offset = &w.vector[next - operand::v0];
+    w.need(i, i.address, which);
+    const Lanes& offset = w.vector[i.address - operand::v0];
+    for (int lane = 0; lane < lanes; ++lane) checked.begin[lane] = fixed + offset.lane[lane];
+  } else {
+    for (int lane = 0; lane < lanes; ++lane) checked.begin[lane] = fixed;
   }
-  offsets.scalar = w.read_scalar(i, i.scalar_offset);
-  offsets.by_index = i.index_enabled && descriptor.stride != 0;
-  const u64 stride = descriptor.stride, fixed = static_cast<u32>(i.offset);
+  if (per_lane != 0)
+    for (u32 lane = 0; lane < lanes; ++lane) checked.begin[lane] += per_lane * lane;
+  for (int lane = 0; lane < lanes; ++lane)
+    at.at[lane] = descriptor.base + checked.begin[lane];
+}
+
+// The same with an index, in units of the stride; then that is what is checked.
+inline void form_by_index(Wave& w, const Instruction& i, const Descriptor& descriptor, u64 which,
+                          LaneAddresses& at, Checked& checked) {
+  w.need(i, i.address, which);
+  const Lanes& index = w.vector[i.address - operand::v0];
+  Lanes offset;
+  fill(offset, 0);
+  if (i.offset_enabled) {
+    w.need(i, static_cast<u16>(i.address + 1), which);
+    offset = w.vector[i.address - operand::v0 + 1];
+  }
+  const u64 fixed = checked.scalar + static_cast<u32>(i.offset);
   const u32 per_lane = descriptor.adds_lane();
+  const bool by_row = descriptor.stride != 0;
   for (u32 lane = 0; lane < lanes; ++lane) {
-    const u64 row = static_cast<u64>(index->lane[lane]) + lane * per_lane;
-    offsets.from_base[lane] = fixed + offset->lane[lane] + stride * row;
-    offsets.checked[lane] = offsets.by_index ? row : offsets.from_base[lane];
+    const u64 row = u64{index.lane[lane]} + lane * per_lane;
+    const u64 bytes = fixed + offset.lane[lane] + descriptor.stride * row;
+    checked.begin[lane] = by_row ? row : bytes;
+    at.at[lane] = descriptor.base + bytes;
   }
+  if (!by_row) return;
+  checked.size = 1;
+  checked.scalar = 0;
+}
+
+inline u64 highest(const u64 (&values)[lanes]) {
+  u64 most = 0;
+  for (int lane = 0; lane < lanes; ++lane) most = larger(most, values[lane]);
+  return most;
 }
 
 // Lanes whose fate depends on whether the scalar offset is part of the check.
-inline u64 lanes_in_doubt(const BufferOffsets& offsets, u64 records, u64 which, u32 bytes) {
-  if (offsets.by_index || offsets.scalar == 0) return 0;
-  u64 doubt = 0;
+inline u64 lanes_in_doubt(const Checked& checked, u64 records, u64 which) {
+  LaneFlags doubt;
   for (int lane = 0; lane < lanes; ++lane) {
-    const u64 end = offsets.checked[lane] + bytes;
-    const bool may_pass = offsets.checked[lane] < records;
-    doubt |= static_cast<u64>(may_pass && end + offsets.scalar > records) << lane;
+    const bool may_pass = checked.begin[lane] - checked.scalar < records;
+    doubt.lane[lane] = may_pass && checked.begin[lane] + checked.size > records;
   }
-  return doubt & which;
+  return checked.scalar == 0 ? 0 : mask_of(doubt) & which;
 }
 
-inline void check_range(Wave& w, const Instruction& i, const Descriptor& descriptor,
-                        const BufferOffsets& offsets, u64 which, u32 bytes, BufferLanes& sorted) {
-  const u64 records = descriptor.has_format() ? descriptor.records : 0;
-  const u64 added = offsets.by_index ? 0 : offsets.scalar;
-  const u64 size = offsets.by_index ? 1 : bytes;
-  u64 inside = 0, touching = 0;
+// Sorts lanes of which some are out of range.
+inline void sort_by_range(Wave& w, const Instruction& i, const Checked& checked, u64 records,
+                          u64 which, BufferLanes& sorted) {
+  LaneFlags inside, touching;
   for (int lane = 0; lane < lanes; ++lane) {
-    const u64 begin = offsets.checked[lane] + added;
-    inside |= static_cast<u64>(begin + size <= records) << lane;
-    touching |= static_cast<u64>(begin < records) << lane;
-    sorted.at.at[lane] = descriptor.base + offsets.from_base[lane] + offsets.scalar;
+    inside.lane[lane] = checked.begin[lane] + checked.size <= records;
+    touching.lane[lane] = checked.begin[lane] < records;
   }
-  sorted.inside = inside & which;
-  sorted.partly = touching & ~inside & which;
-  const u64 masked = which & ~touching;
-  w.counters.buffer_lanes_masked += __builtin_popcountll(masked);
-  const u64 doubt = lanes_in_doubt(offsets, records, which, bytes);
-  if (__builtin_expect((sorted.partly | doubt) == 0, 1)) return;
-  const u64 bad = sorted.partly != 0 ? sorted.partly : doubt;
-  const int first = __builtin_ctzll(bad);
-  w.fault(FaultKind::buffer_out_of_range, i, sorted.at.at[first], bad,
-          sorted.partly != 0 ? "partly out of the descriptor's range"
-                             : "in or out of range by whether the scalar offset is checked");
+  sorted.inside = mask_of(inside) & which;
+  sorted.partly = mask_of(touching) & which & ~sorted.inside;
+  w.counters.buffer_lanes_masked +=
+      __builtin_popcountll(which & ~sorted.inside & ~sorted.partly);
   for (u64 left = sorted.partly; left != 0; left &= left - 1) {
     const int lane = __builtin_ctzll(left);
-    const u64 left_over = records - offsets.checked[lane] - added;
-    sorted.part[lane] = {sorted.at.at[lane], static_cast<u32>(left_over) & ~3u};
+    const u32 bytes = static_cast<u32>(records - checked.begin[lane]) & ~3u;
+    sorted.part[lane] = {sorted.at.at[lane], bytes};
   }
+  const u64 doubt = lanes_in_doubt(checked, records, which);
+  const u64 bad = sorted.partly != 0 ? sorted.partly : doubt;
+  if (bad == 0) return;
+  w.fault(FaultKind::buffer_out_of_range, i, sorted.at.at[__builtin_ctzll(bad)], bad,
+          sorted.partly != 0 ? "partly out of the descriptor's range"
+                             : "in or out of range by whether the scalar offset is checked");
+}
+
+inline void check_range(Wave& w, const Instruction& i, const Descriptor& descriptor, u64 which,
+                        u32 bytes, BufferLanes& sorted) {
+  Checked checked;
+  checked.scalar = w.read_scalar(i, i.scalar_offset);
+  checked.size = bytes;
+  if (i.index_enabled)
+    form_by_index(w, i, descriptor, which, sorted.at, checked);
+  else
+    form_by_offset(w, i, descriptor, which, sorted.at, checked);
+  const u64 records = descriptor.has_format() ? descriptor.records : 0;
+  if (which != all_lanes) replace_outside(checked.begin, which, 0);
+  sorted.inside = which;
+  sorted.partly = 0;
+  if (__builtin_expect(highest(checked.begin) + checked.size > records, 0))
+    sort_by_range(w, i, checked, records, which, sorted);
 }
 
 // Sorts the active lanes and looks up their memory: `inside` loses those that no allocation holds,
@@ -130,9 +162,7 @@ inline void check_range(Wave& w, const Instruction& i, const Descriptor& descrip
 inline u64 locate_buffer(Wave& w, const Instruction& i, u64 which, u32 bytes, Access use,
                          BufferLanes& sorted) {
   const Descriptor descriptor = read_descriptor(w, i);
-  BufferOffsets offsets;
-  form_offsets(w, i, descriptor, which, offsets);
-  check_range(w, i, descriptor, offsets, which, bytes, sorted);
+  check_range(w, i, descriptor, which, bytes, sorted);
   const u64 wanted = sorted.inside;
   sorted.inside =
       allowed_lanes(w, i, sorted.at, wanted, bytes, use, FaultKind::buffer_out_of_range);

@@ -3,6 +3,7 @@
 // bytes would fill if they lay side by side.
 #pragma once
 
+#include "emulator/memory/lane_mask.h"
 #include "emulator/memory/transfer.h"
 
 namespace aiter_moe::emulator {
@@ -31,17 +32,10 @@ inline u32 lines_touched(const LaneAddresses& at, u32 bytes) {
     last[lane] = static_cast<u32>((at.at[lane] + bytes - 1) / line_bytes - origin);
     crossing |= first[lane] ^ last[lane];
   }
-  u8 repeats[lanes];
-  repeats[0] = 0;
-  for (int lane = 1; lane < lanes; ++lane) repeats[lane] = first[lane] == first[lane - 1];
-  for (int lane = 16; lane < lanes; ++lane) repeats[lane] |= first[lane] == first[lane - 16];
-  for (int lane = 32; lane < lanes; ++lane) repeats[lane] |= first[lane] == first[lane - 32];
   u32 kept[2 * lanes];
   u32 count = 0;
-  for (int lane = 0; lane < lanes; ++lane) {
-    kept[count] = first[lane];
-    count += 1u - repeats[lane];
-  }
+  for (u64 left = ~likely_repeats(first); left != 0; left &= left - 1)
+    kept[count++] = first[__builtin_ctzll(left)];
   if (crossing != 0)
     for (int lane = 0; lane < lanes; ++lane) {
       kept[count] = last[lane];

@@ -3,6 +3,7 @@
 // windows themselves are in wave_inline.h (namespace aperture).
 #pragma once
 
+#include "emulator/memory/lane_mask.h"
 #include "emulator/memory/transfer.h"
 
 namespace aiter_moe::emulator {
@@ -13,13 +14,13 @@ struct ApertureLanes {
 };
 
 inline ApertureLanes split_by_aperture(const LaneAddresses& at, u64 which) {
-  ApertureLanes split{};
+  LaneFlags shared, scratch;
   for (int lane = 0; lane < lanes; ++lane) {
     const u64 window = at.at[lane] / aperture::bytes * aperture::bytes;
-    split.shared |= static_cast<u64>(window == aperture::shared_base) << lane;
-    split.scratch |= static_cast<u64>(window == aperture::private_base) << lane;
+    shared.lane[lane] = window == aperture::shared_base;
+    scratch.lane[lane] = window == aperture::private_base;
   }
-  return {split.shared & which, split.scratch & which};
+  return {mask_of(shared) & which, mask_of(scratch) & which};
 }
 
 }  // namespace aiter_moe::emulator

@@ -34,12 +34,12 @@ inline u64 place_in_scratch(Wave& w, const Instruction& i, const Lanes& offsets,
   const Workgroup& group = *w.group;
   const u64 each = group.scratch_bytes;
   const u64 own = reinterpret_cast<u64>(group.scratch) + w.number * lanes * each;
-  u64 outside = 0;
+  LaneFlags beyond;
   for (int lane = 0; lane < lanes; ++lane) {
-    outside |= static_cast<u64>(static_cast<u64>(offsets.lane[lane]) + bytes > each) << lane;
+    beyond.lane[lane] = u64{offsets.lane[lane]} + bytes > each;
     at.at[lane] = which >> lane & 1 ? own + lane * each + offsets.lane[lane] : at.at[lane];
   }
-  outside &= which;
+  const u64 outside = mask_of(beyond) & which;
   if (__builtin_expect(outside != 0, 0))
     w.fault(FaultKind::scratch_out_of_range, i, offsets.lane[__builtin_ctzll(outside)], outside,
             FaultText().add("beyond ").number(each).add(" bytes a lane").text());

@@ -22,9 +22,7 @@ inline u64 address_of_spare(const Spare& spare) { return reinterpret_cast<u64>(&
 
 // Points the lanes outside `which` to `place`.
 inline void redirect(LaneAddresses& at, u64 which, u64 place) {
-  if (which == all_lanes) return;
-  for (int lane = 0; lane < lanes; ++lane)
-    at.at[lane] = which >> lane & 1 ? at.at[lane] : place;
+  if (which != all_lanes) replace_outside(at.at, which, place);
 }
 
 inline bool in_one_range(Wave& w, const LaneAddresses& at, u32 bytes, Access use) {

@@ -10,11 +10,12 @@ namespace aiter_moe::emulator {
 enum class LdsUse : u8 { read, write, atomic };
 
 struct LdsAccess {
-  u32 address[64];  // valid in the lanes below
+  u32 address[64];  // idle lanes repeat an active one's
   u64 lanes;
   u32 second;       // distance of a second piece of the same size (read2, write2); 0: none
   u8 bytes;         // a lane and piece
   LdsUse use;
+  bool run;         // lane after lane, without gaps
 };
 
 }  // namespace aiter_moe::emulator

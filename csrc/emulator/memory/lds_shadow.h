@@ -123,10 +123,11 @@ class LdsShadow {
   bool visit_run(u32 dword, u32 count, const QuickTags& q, LdsUse use);
   template <int n>
   bool visit_lanes(const LdsAccess& access, u32 displacement, const QuickTags& q);
+  template <LdsUse use>
+  bool visit_narrow(const LdsAccess& access, const QuickTags& q);
   bool visit_quickly(const LdsAccess& access, u32 displacement, u32 wave);
   void visit_piece(const LdsAccess& access, u32 displacement, u32 wave, LdsFindings& findings);
   u32 visit_bytes(u32 address, u32 bytes, u32 wave, LdsUse use, u32& other);
-  bool visit_partly(u32 dword, u32 mask, u32 wave, LdsUse use);
   u32 visit_dword(u32 dword, u32 mask, u32 wave, LdsUse use, u32& other);
   static u32 visit_byte(Cell& cell, int byte, u32 wave, LdsUse use, u32& other);
   static void note(LdsFindings& findings, u32 wrong, u64 lane_bit);

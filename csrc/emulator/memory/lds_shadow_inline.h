@@ -19,16 +19,16 @@ struct Tags {
 
 // Vectors go by reference: without AVX-512, compilers disagree on how to pass them.
 template <class V>
-inline void load_tags(const u32* from, V& tags) {
+[[gnu::always_inline]] inline void load_tags(const u32* from, V& tags) {
   __builtin_memcpy(&tags, from, sizeof tags);
 }
 template <class V>
-inline void store_tags(u32* to, const V& tags) {
+[[gnu::always_inline]] inline void store_tags(u32* to, const V& tags) {
   __builtin_memcpy(to, &tags, sizeof tags);
 }
 // to = a where mask, else b
 template <class V>
-inline void select(V& to, const V& mask, const V& a, const V& b) {
+[[gnu::always_inline]] inline void select(V& to, const V& mask, const V& a, const V& b) {
   to = (mask & a) | (~mask & b);
 }
 template <class V>
@@ -48,12 +48,9 @@ struct QuickTags {
   u32 several_read;
 };
 
-// Records reads; `odd` gains all ones where the tags need a closer look.
+// Records reads in `r`; `odd` gains all ones where the tags need a closer look.
 template <class V>
-inline void quick_read(const QuickTags& q, const u32* write_tags, u32* read_tags, V& odd) {
-  V w, r;
-  load_tags(write_tags, w);
-  load_tags(read_tags, r);
+[[gnu::always_inline]] inline void quick_read(const QuickTags& q, const V& w, V& r, V& odd) {
   const V defined = (V)((w & tag::all_bytes) == tag::all_bytes);
   const V landed = (V)(w - q.first < q.span) & defined;
   const V own = (V)((w | tag::all_bytes << tag::written_shift) == q.own_write);
@@ -63,27 +60,24 @@ inline void quick_read(const QuickTags& q, const u32* write_tags, u32* read_tags
   const V known = fresh | whole;
   V next;
   select(next, alone, V{} + q.own_read, V{} + q.several_read);
-  select(next, known, next, r);
-  store_tags(read_tags, next);
+  select(r, known, next, r);
   odd |= ~(known & (landed | own));
 }
 
 // `busy` gains all ones where another wave has touched the dword in this epoch, or a DMA load is to.
 template <class V>
-inline void find_busy(const QuickTags& q, const V& w, const V& r, V& busy) {
+[[gnu::always_inline]] inline void find_busy(const QuickTags& q, const V& w, const V& r, V& busy) {
   const V unread = (V)(r < q.base) | (V)(r >> tag::wave_shift == q.own_read >> tag::wave_shift);
   const V own = (V)(w >> tag::wave_shift == q.own_write >> tag::wave_shift);
   busy |= ~(((V)(w < q.base) | own) & unread);
 }
 
+// Records writes in `w`.
 template <class V>
-inline void quick_write(const QuickTags& q, u32* write_tags, const u32* read_tags, V& odd) {
-  V w, r, busy = {}, next;
-  load_tags(write_tags, w);
-  load_tags(read_tags, r);
+[[gnu::always_inline]] inline void quick_write(const QuickTags& q, V& w, const V& r, V& odd) {
+  V busy = {};
   find_busy(q, w, r, busy);
-  select(next, busy, w, V{} + q.own_write);
-  store_tags(write_tags, next);
+  select(w, busy, w, V{} + q.own_write);
   odd |= busy;
 }
 
@@ -100,44 +94,144 @@ inline QuickTags LdsShadow::quick_tags(u32 wave) const {
 
 // A run of dwords, a multiple of 16. Returns whether all were quick cases.
 inline bool LdsShadow::visit_run(u32 dword, u32 count, const QuickTags& q, LdsUse use) {
-  Tags<16>::Vector odd = {};
-  u32* write_tags = write_tags_ + dword;
-  u32* read_tags = read_tags_ + dword;
-  if (use == LdsUse::read)
-    for (u32 n = 0; n < count; n += 16) quick_read(q, write_tags + n, read_tags + n, odd);
-  else
-    for (u32 n = 0; n < count; n += 16) quick_write(q, write_tags + n, read_tags + n, odd);
-  return !any(odd);
-}
-
-// `n` dwords a lane. Idle lanes repeat another's address, which changes nothing.
-template <int n>
-bool LdsShadow::visit_lanes(const LdsAccess& access, u32 displacement, const QuickTags& q) {
-  typename Tags<n>::Vector odd = {};
-  if (access.use == LdsUse::read) {
-    for (int lane = 0; lane < 64; ++lane) {
-      const u32 dword = (access.address[lane] + displacement) / 4;
-      quick_read(q, write_tags_ + dword, read_tags_ + dword, odd);
-    }
-  } else {
-    for (int lane = 0; lane < 64; ++lane) {
-      const u32 dword = (access.address[lane] + displacement) / 4;
-      quick_write(q, write_tags_ + dword, read_tags_ + dword, odd);
+  Tags<16>::Vector odd = {}, w, r;
+  for (u32 n = dword; n < dword + count; n += 16) {
+    load_tags(write_tags_ + n, w);
+    load_tags(read_tags_ + n, r);
+    if (use == LdsUse::read) {
+      quick_read(q, w, r, odd);
+      store_tags(read_tags_ + n, r);
+    } else {
+      quick_write(q, w, r, odd);
+      store_tags(write_tags_ + n, w);
     }
   }
   return !any(odd);
+}
+
+// Tags of 16 dwords, n in a row at each of 16 / n places.
+template <int n>
+[[gnu::always_inline]] inline void gather_tags(const u32* tags, const u32* dwords, Tags<16>::Vector& to) {
+  if constexpr (n == 4) {
+    Tags<4>::Vector v[4];
+    for (int k = 0; k < 4; ++k) load_tags(tags + dwords[k], v[k]);
+    const Tags<8>::Vector low = __builtin_shufflevector(v[0], v[1], 0, 1, 2, 3, 4, 5, 6, 7);
+    const Tags<8>::Vector high = __builtin_shufflevector(v[2], v[3], 0, 1, 2, 3, 4, 5, 6, 7);
+    to = __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    return;
+  }
+#if defined(__AVX512F__)
+  // The masked forms: compilers take the others' unused input for an uninitialised variable.
+  __m512i found = _mm512_setzero_si512();
+  if constexpr (n == 1) {
+    const __m512i where = _mm512_loadu_si512(dwords);
+    found = _mm512_mask_i32gather_epi32(found, 0xffff, where, tags, 4);
+  } else {
+    const __m256i where = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(dwords));
+    found = _mm512_mask_i32gather_epi64(found, 0xff, where, tags, 4);
+  }
+  __builtin_memcpy(&to, &found, sizeof to);
+#else
+  for (int k = 0; k < 16; ++k) to[k] = tags[dwords[k / n] + k % n];
+#endif
+}
+
+template <int n>
+[[gnu::always_inline]] inline void scatter_tags(u32* tags, const u32* dwords, const Tags<16>::Vector& from) {
+  if constexpr (n == 4) {
+    store_tags(tags + dwords[0], __builtin_shufflevector(from, from, 0, 1, 2, 3));
+    store_tags(tags + dwords[1], __builtin_shufflevector(from, from, 4, 5, 6, 7));
+    store_tags(tags + dwords[2], __builtin_shufflevector(from, from, 8, 9, 10, 11));
+    store_tags(tags + dwords[3], __builtin_shufflevector(from, from, 12, 13, 14, 15));
+    return;
+  }
+#if defined(__AVX512F__)
+  __m512i value;
+  __builtin_memcpy(&value, &from, sizeof value);
+  if constexpr (n == 1) {
+    _mm512_i32scatter_epi32(tags, _mm512_loadu_si512(dwords), value, 4);
+  } else {
+    const __m256i where = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(dwords));
+    _mm512_i32scatter_epi64(tags, where, value, 4);
+  }
+#else
+  for (int k = 0; k < 16; ++k) tags[dwords[k / n] + k % n] = from[k];
+#endif
+}
+
+// `n` dwords a lane, anywhere. Idle lanes repeat another's address, which changes nothing.
+template <int n>
+bool LdsShadow::visit_lanes(const LdsAccess& access, u32 displacement, const QuickTags& q) {
+  u32 dwords[64];
+  for (int lane = 0; lane < 64; ++lane) dwords[lane] = (access.address[lane] + displacement) / 4;
+  Tags<16>::Vector odd = {}, w, r;
+  const bool reads = access.use == LdsUse::read;
+  for (int lane = 0; lane < 64; lane += 16 / n) {
+    gather_tags<n>(write_tags_, dwords + lane, w);
+    gather_tags<n>(read_tags_, dwords + lane, r);
+    if (reads) {
+      quick_read(q, w, r, odd);
+      scatter_tags<n>(read_tags_, dwords + lane, r);
+    } else {
+      quick_write(q, w, r, odd);
+      scatter_tags<n>(write_tags_, dwords + lane, w);
+    }
+  }
+  return !any(odd);
+}
+
+// One or two bytes a lane, none of them in two dwords: only a part of each tag changes.
+template <LdsUse use>
+bool LdsShadow::visit_narrow(const LdsAccess& access, const QuickTags& q) {
+  const u32 own = q.own_write >> tag::wave_shift, several = q.several_read >> tag::wave_shift;
+  const u32 self = own << tag::wave_shift;
+  u32 odd = 0;
+  for (int lane = 0; lane < 64; ++lane) {
+    const u32 address = access.address[lane];
+    const u32 mask = ((1u << access.bytes) - 1) << (address & 3);
+    u32& write_tag = write_tags_[address / 4];
+    u32& read_tag = read_tags_[address / 4];
+    const u32 w = write_tag, r = read_tag;
+    const bool written_by_self = w >> tag::wave_shift == own, written_before = w < q.base;
+    const bool read_by_self = r >> tag::wave_shift == own, read_before = r < q.base;
+    if constexpr (use == LdsUse::read) {
+      const bool by_several = r >> tag::wave_shift == several && (r & mask) == mask;
+      const bool defined = w >= q.first && (w & mask) == mask;
+      const bool good = (written_by_self || written_before) && defined &&
+                        (read_by_self || read_before || by_several);
+      const u32 next = self | mask | (read_by_self ? r & tag::all_bytes : 0);
+      read_tag = good && !by_several ? next : r;
+      odd |= !good;
+    } else {
+      const bool good = (written_by_self || written_before) && (read_by_self || read_before);
+      constexpr u32 written = tag::all_bytes << tag::written_shift;
+      const u32 kept = (written_by_self ? w & written : 0) | (w < q.first ? 0 : w & tag::all_bytes);
+      write_tag = good ? self | kept | mask << tag::written_shift | mask : w;
+      odd |= !good;
+    }
+  }
+  return odd == 0;
 }
 
 inline bool LdsShadow::visit_quickly(const LdsAccess& access, u32 displacement, u32 wave) {
-  const u32 first = access.address[0] + displacement;
-  u32 low_bits = displacement, off_run = 0;
+  if (access.use == LdsUse::atomic) return false;
+  u32 low_bits = 0, last_byte = 0;
   for (u32 lane = 0; lane < 64; ++lane) {
-    low_bits |= access.address[lane];
-    off_run |= (access.address[lane] + displacement - first) ^ (lane * access.bytes);
+    const u32 in_dword = (access.address[lane] + displacement) & 3;
+    low_bits |= in_dword;
+    last_byte |= in_dword + access.bytes - 1;
   }
-  if (((low_bits | access.bytes) & 3) != 0 || access.use == LdsUse::atomic) return false;
   const QuickTags q = quick_tags(wave);
-  if (off_run == 0) return visit_run(first / 4, 16u * access.bytes, q, access.use);
+  if (access.bytes < 4) {
+    if (last_byte > 3) return false;
+    return access.use == LdsUse::read ? visit_narrow<LdsUse::read>(access, q)
+                                      : visit_narrow<LdsUse::write>(access, q);
+  }
+  if (low_bits != 0) return false;
+  if (access.run) {
+    const u32 first = (access.address[0] + displacement) / 4;
+    return visit_run(first, 16u * access.bytes, q, access.use);
+  }
   switch (access.bytes) {
     case 4: return visit_lanes<1>(access, displacement, q);
     case 8: return visit_lanes<2>(access, displacement, q);
@@ -153,8 +247,7 @@ inline void LdsShadow::visit_piece(const LdsAccess& access, u32 displacement, u3
     const int lane = __builtin_ctzll(left);
     const u32 wrong = visit_bytes(access.address[lane] + displacement, access.bytes, wave,
                                   access.use, findings.other);
-    if (__builtin_expect(wrong == 0, 1)) continue;
-    note(findings, wrong, 1ull << lane);
+    if (wrong != 0) note(findings, wrong, 1ull << lane);
   }
 }
 
@@ -171,28 +264,9 @@ inline u32 LdsShadow::visit_bytes(u32 address, u32 bytes, u32 wave, LdsUse use, 
     const u32 from = larger(address, 4 * dword) - 4 * dword;
     const u32 to = smaller(end, 4 * dword + 4) - 4 * dword;
     const u32 mask = (1u << to) - (1u << from);
-    if (!visit_partly(dword, mask, wave, use)) wrong |= visit_dword(dword, mask, wave, use, other);
+    wrong |= visit_dword(dword, mask, wave, use, other);
   }
   return wrong;
-}
-
-// The quick cases of a dword of which only the bytes of `mask` are touched.
-inline bool LdsShadow::visit_partly(u32 dword, u32 mask, u32 wave, LdsUse use) {
-  const u32 w = write_tags_[dword], r = read_tags_[dword];
-  const u32 own = write_tag(wave) >> tag::wave_shift, first = first_ << tag::epoch_shift;
-  const bool read_by_self = r >> tag::wave_shift == own, read_before = r < base();
-  const bool written_by_self = w >> tag::wave_shift == own, written_before = w < base();
-  if ((!read_by_self && !read_before) || (!written_by_self && !written_before)) return false;
-  if (use == LdsUse::read) {
-    if (w < first || (w & mask) != mask) return false;
-    read_tags_[dword] = write_tag(wave) | mask | (read_by_self ? r & tag::all_bytes : 0);
-    return true;
-  }
-  if (use == LdsUse::atomic) return false;
-  const u32 written = written_by_self ? w & tag::all_bytes << tag::written_shift : 0;
-  const u32 defined = w < first ? 0 : w & tag::all_bytes;
-  write_tags_[dword] = write_tag(wave) | written | mask << tag::written_shift | defined | mask;
-  return true;
 }
 
 inline u32 LdsShadow::visit_dword(u32 dword, u32 mask, u32 wave, LdsUse use, u32& other) {

@@ -2,30 +2,36 @@
 // The checks of an LDS access, common to DS and flat instructions: range, then the shadow.
 #pragma once
 
+#include "emulator/memory/lane_mask.h"
 #include "emulator/memory/waits.h"
 
 namespace aiter_moe::emulator {
 
-// Lanes outside `which` repeat the first of it, which the shadow relies on.
-inline void repeat_in_idle_lanes(u32 (&address)[lanes], u64 which) {
-  if (which == all_lanes || which == 0) return;
-  const u32 value = address[__builtin_ctzll(which)];
+// Lanes of which [address + displacement, + bytes) does not lie in the LDS.
+inline u64 lanes_outside(const LdsAccess& access, u32 displacement, u32 size) {
+  const u32 last = size - access.bytes;  // address of an access
+  u32 any = size < access.bytes;
+  for (int lane = 0; lane < lanes; ++lane) any |= access.address[lane] + displacement > last;
+  if (__builtin_expect(any == 0, 1)) return 0;
+  LaneFlags outside;
   for (int lane = 0; lane < lanes; ++lane)
-    address[lane] = which >> lane & 1 ? address[lane] : value;
+    outside.lane[lane] =
+        u64{access.address[lane] + displacement} + access.bytes > size;
+  return mask_of(outside) & access.lanes;
 }
 
-// Lanes of which [address + displacement, + bytes) does not lie in the LDS.
-inline u64 lanes_outside(const u32 (&address)[lanes], u32 displacement, u32 bytes, u32 size,
-                         u64 which) {
-  u32 any = 0;
-  for (int lane = 0; lane < lanes; ++lane)
-    any |= static_cast<u64>(address[lane] + displacement) + bytes > size;
-  if (any == 0) return 0;
-  u64 outside = 0;
-  for (int lane = 0; lane < lanes; ++lane)
-    outside |=
-        static_cast<u64>(static_cast<u64>(address[lane] + displacement) + bytes > size) << lane;
-  return outside & which;
+// Idle lanes repeat the first active one.
+inline void repeat_in_idle_lanes(LdsAccess& access) {
+  const u64 which = access.lanes;
+  if (which != all_lanes && which != 0)
+    replace_outside(access.address, which, access.address[__builtin_ctzll(which)]);
+}
+
+inline bool is_run(const LdsAccess& access) {
+  u32 off = 0;
+  for (u32 lane = 0; lane < lanes; ++lane)
+    off |= (access.address[lane] - access.address[0]) ^ (lane * access.bytes);
+  return off == 0;
 }
 
 inline void report_findings(Wave& w, const Instruction& i, const LdsAccess& access,
@@ -54,18 +60,17 @@ inline void report_findings(Wave& w, const Instruction& i, const LdsAccess& acce
 // Checks and records an access whose addresses are filled in; takes from its lanes those that are
 // out of range. Returns the lanes that may go on.
 inline u64 visit_lds(Wave& w, const Instruction& i, LdsAccess& access) {
-  const u64 which = access.lanes;
   const u32 size = w.group->lds.size;
-  repeat_in_idle_lanes(access.address, which);
-  u64 outside = lanes_outside(access.address, 0, access.bytes, size, which);
-  if (access.second != 0)
-    outside |= lanes_outside(access.address, access.second, access.bytes, size, which);
+  repeat_in_idle_lanes(access);
+  u64 outside = lanes_outside(access, 0, size);
+  if (access.second != 0) outside |= lanes_outside(access, access.second, size);
   if (__builtin_expect(outside != 0, 0)) {
     w.fault(FaultKind::lds_out_of_range, i, access.address[__builtin_ctzll(outside)], outside,
             FaultText().add("beyond ").number(size).add(" bytes; lanes ").hex(outside).text());
-    access.lanes = which & ~outside;
-    repeat_in_idle_lanes(access.address, access.lanes);
+    access.lanes &= ~outside;
+    repeat_in_idle_lanes(access);
   }
+  access.run = is_run(access);
   LdsFindings findings{};
   w.group->lds.shadow.visit(access, w.number, findings);
   if (__builtin_expect((findings.undefined | findings.in_flight | findings.race) != 0, 0))

@@ -72,13 +72,12 @@ inline void scatter4(const u64* at, const Lanes* rows) {
     Dwords16 v[4];
     for (int n = 0; n < 4; ++n) __builtin_memcpy(&v[n], &rows[n].lane[part], sizeof v[n]);
     turn_groups(v);
-    for (int group = 0; group < 4; ++group)
-      for (int j = 0; j < 4; ++j) {
-        const Dwords16 all = v[j];
-        const Dwords4 one = {all[4 * group], all[4 * group + 1], all[4 * group + 2],
-                             all[4 * group + 3]};
-        store_unaligned(at[part + 4 * group + j], one);
-      }
+    for (int j = 0; j < 4; ++j) {
+      store_unaligned(at[part + j], __builtin_shufflevector(v[j], v[j], 0, 1, 2, 3));
+      store_unaligned(at[part + 4 + j], __builtin_shufflevector(v[j], v[j], 4, 5, 6, 7));
+      store_unaligned(at[part + 8 + j], __builtin_shufflevector(v[j], v[j], 8, 9, 10, 11));
+      store_unaligned(at[part + 12 + j], __builtin_shufflevector(v[j], v[j], 12, 13, 14, 15));
+    }
   }
 }
 
