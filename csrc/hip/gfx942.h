@@ -73,10 +73,10 @@ template <int Byte> AITER_MOE_DEVICE Fp4Decoder fp4_decoder(u32 scales) {
   const float scale = __builtin_bit_cast(float, __builtin_elementwise_max(exponent, least));
   const float zero = 0.0f * scale;  // NaN if the scale is, and then all that is added to it
   const auto times = [&](float a, float b) {
-    const f32x2 product = __builtin_elementwise_fma(
-        f32x2{a, b}, f32x2{scale, scale}, f32x2{zero, zero});
-    return select_bytes(__builtin_bit_cast(u32, product.y), __builtin_bit_cast(u32, product.x),
-                        high_halves);
+    // As a whole: clang takes the first element for any other in a bit cast of one element.
+    const u32x2 product = __builtin_bit_cast(u32x2, __builtin_elementwise_fma(
+        f32x2{a, b}, f32x2{scale, scale}, f32x2{zero, zero}));
+    return select_bytes(product.y, product.x, high_halves);
   };
   const u32 first = times(0.0f, 0.5f), second = times(1.0f, 1.5f);
   const u32 third = times(2.0f, 3.0f), fourth = times(4.0f, 6.0f);
