@@ -6,6 +6,7 @@ A crash leaves the old file or the new one. Who may write at a time is the calle
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 from collections.abc import Iterator
@@ -16,6 +17,16 @@ from pathlib import Path
 def draft_of(path: Path) -> Path:
     """Return a new hidden name beside `path`, for what will take its place."""
     return path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+
+
+def try_draft(path: Path) -> None:
+    """Make the folder of `path`, and a draft in it that goes again; OSError if that cannot be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    draft = draft_of(path)
+    os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+    draft.unlink()
 
 
 @contextmanager

@@ -149,11 +149,16 @@ def _usable(
     return tuple(i for i in instances if i.name not in lacking), lacking
 
 
-def _writable(path: Path | None) -> None:
-    from aiter_moe.configs.writer import require_writable
+def _require_writable(path: Path | None) -> None:
+    from aiter_moe.durable import try_draft
 
-    if path is not None:
-        require_writable(path)
+    try:
+        if path is not None:
+            try_draft(path)
+    except OSError as error:
+        raise ArgumentError(
+            f"--json {path}: cannot be written: {error.strerror or error}; name another file"
+        ) from error
 
 
 def _write_json(path: Path | None, summary: Summary, job: Job) -> None:
@@ -250,7 +255,7 @@ def verify(  # noqa: PLR0913, PLR0917 - each is an option of the command line
 
     try:
         job = _job(target, csv, kernel or [], seed, full, threads, checks, self_test)
-        _writable(json_file)
+        _require_writable(json_file)
     except AiterMoeError as error:
         print(f"aiter-moe: {error}", file=sys.stderr)
         raise typer.Exit(BAD_ARGUMENTS) from None

@@ -17,7 +17,7 @@ from pathlib import Path
 from aiter_moe.configs import schema
 from aiter_moe.configs.reader import Record, Sheet, key_of, read_sheet
 from aiter_moe.configs.table import Key, Row
-from aiter_moe.durable import draft_of, replacing
+from aiter_moe.durable import replacing, try_draft
 from aiter_moe.errors import ConfigError
 from aiter_moe.log import warn_once
 
@@ -102,11 +102,8 @@ def require_writable(path: str | Path) -> None:
     """
     path = Path(path).resolve()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try_draft(path)
         _existing(path)
-        draft = draft_of(path)
-        os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
-        draft.unlink()
     except OSError as error:
         raise _unwritable(path, error) from error
 

@@ -21,6 +21,8 @@ class Figures:
     ----------
     launches : int
         Kernels started.
+    cpu_seconds : float
+        CPU time the emulator took for them, over all threads.
     counters : Counter
         Figures of csrc/emulator/counters.h by name.
     classes : Counter
@@ -30,6 +32,7 @@ class Figures:
     """
 
     launches: int = 0
+    cpu_seconds: float = 0.0
     counters: Counter[str] = field(default_factory=Counter)
     classes: Counter[str] = field(default_factory=Counter)
     mnemonics: Counter[str] = field(default_factory=Counter)
@@ -37,6 +40,7 @@ class Figures:
     def add(self, report: LaunchReport) -> None:
         """Add one launch."""
         self.launches += 1
+        self.cpu_seconds += report.seconds
         self._add_counters(report.counters)
         for kind, hits in report.by_class().items():
             self.classes[kind.name] += hits
@@ -45,6 +49,7 @@ class Figures:
     def merge(self, other: Figures) -> None:
         """Add all that another sum holds."""
         self.launches += other.launches
+        self.cpu_seconds += other.cpu_seconds
         self._add_counters(other.counters)
         self.classes.update(other.classes)
         self.mnemonics.update(other.mnemonics)
@@ -79,6 +84,7 @@ class Figures:
         """Return plain dictionaries, without zeros."""
         return {
             "launches": self.launches,
+            "cpu_seconds": self.cpu_seconds,
             "counters": _nonzero(self.counters),
             "classes": _nonzero(self.classes),
             "mnemonics": dict(sorted(_nonzero(self.mnemonics).items())),

@@ -164,11 +164,9 @@ def summary_line(summary: Summary) -> str:
         f"{f'{wrong} WRONG' if wrong else 'all right'}, {faults} faults"
     )
     if instructions:
-        seconds = sum(s.seconds for s in subjects)
-        text += (
-            f"; {count_text(instructions)} instructions in {seconds:.0f} s "
-            f"({instructions / max(seconds, 1e-9) / 1e6:.1f} M/s)"
-        )
+        seconds = sum(s.figures.cpu_seconds for s in subjects)
+        speed = instructions / max(seconds, 1e-9) / 1e6
+        text += f"; {count_text(instructions)} instructions, {speed:.0f} M/s a core"
     uncaught = sum(not control.caught for control in summary.controls)
     if summary.controls:
         text += f"; {len(summary.controls)} controls, {uncaught} not caught"
