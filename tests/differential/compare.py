@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Runs random kernels as machine code of a GPU in the emulator and natively, bit for bit.
 
-``make fuzz COUNT=5000 SEED=1`` runs thousands; the tests run a few hundred. A kernel is named by its seed and number, and made again from them.
+``make fuzz COUNT=5000 SEED=1`` runs thousands; the tests run a few hundred. A
+kernel is named by its seed and number, and made again from them.
 """
 
 from __future__ import annotations
@@ -20,19 +21,16 @@ from pathlib import Path
 
 import numpy as np
 
-from differential import generate
-
 from aiter_moe.codegen.compiler import pip_clang
 from aiter_moe.targets.emulator_library import Emulator, emulator
-
-sys.path.insert(0, str(Path(__file__).parent))
+from differential import generate
 
 BATCH = 25  # kernels a file
 GROUPS, LANES, STATE_WORDS, WINDOW = 2, 128, 19, 64
 WORDS = GROUPS * LANES * STATE_WORDS
 COMMON = (
     "-std=c++20", "-ffp-contract=off", "-fwrapv", "-fno-strict-aliasing", "-fno-math-errno",
-    "-Wno-tautological-compare", "-w",
+    "-Xclang", "-ffloat16-excess-precision=none", "-w",
 )  # fmt: skip
 
 
@@ -109,27 +107,42 @@ def compare(
 ) -> Iterator[Difference]:
     """Yield what differs among the first `count` kernels of a seed; count executed mnemonics."""
     with tempfile.TemporaryDirectory() as folder:
-        code, host = compiled(generate.source(seed, count), device.arch, Path(folder))
+        pair = Pair(device, *compiled(generate.source(seed, count), device.arch, Path(folder)))
         for number in range(count):
-            words, window = inputs(seed * 1000 + number)
-            wanted, found = np.zeros(WORDS, np.uint32), np.zeros(WORDS, np.uint32)
-            native = window.copy()
-            pointers = (a.ctypes.data for a in (words, wanted, native))
-            host[f"k{number}"](*map(ctypes.c_void_p, pointers), ctypes.c_uint32(GROUPS))
-            arguments = np.array([a.ctypes.data for a in (words, found, window)], np.uint64)
-            report = device.launch(
-                code, f"k{number}", (GROUPS, 1, 1), LANES, arguments.tobytes(),
-                [words, found, window], seed=number, raise_on_fault=False,
-            )  # fmt: skip
-            if mnemonics is not None:
-                mnemonics.update(report.mnemonics())
-            for fault in report.faults:
-                yield Difference(seed, number, str(fault))
-            text = _difference(found, wanted)
-            if text is None and not np.array_equal(native, window):
-                text = "memory differs"
-            if text is not None:
+            for text in pair.differences(number, seed * 1000 + number, mnemonics):
                 yield Difference(seed, number, text)
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The same kernels for the emulated device and for the host."""
+
+    device: Emulator
+    code: Path
+    host: ctypes.CDLL
+
+    def differences(
+        self, number: int, seed: int, mnemonics: Counter[str] | None = None
+    ) -> Iterator[str]:
+        """Run kernel `number` twice on the inputs of `seed`; yield faults and what differs."""
+        words, window = inputs(seed)
+        wanted, found = np.zeros(WORDS, np.uint32), np.zeros(WORDS, np.uint32)
+        native = window.copy()
+        pointers = (a.ctypes.data for a in (words, wanted, native))
+        self.host[f"k{number}"](*map(ctypes.c_void_p, pointers), ctypes.c_uint32(GROUPS))
+        arguments = np.array([a.ctypes.data for a in (words, found, window)], np.uint64)
+        report = self.device.launch(
+            self.code, f"k{number}", (GROUPS, 1, 1), LANES, arguments.tobytes(),
+            [words, found, window], seed=seed, raise_on_fault=False,
+        )  # fmt: skip
+        if mnemonics is not None:
+            mnemonics.update(report.by_mnemonic())
+        yield from map(str, report.faults)
+        text = _difference(found, wanted)
+        if text is None and not np.array_equal(native, window):
+            text = "memory differs"
+        if text is not None:
+            yield text
 
 
 def main() -> int:

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -253,14 +254,45 @@ class Writer:
         steps = [self._each()]
         for _ in range(self.random.randint(1, 3)):
             steps += [self._together(), self._each()]
-        body = "\n  ".join(steps)
-        return (
-            f"struct Body_{name} {{ template <class G> STEP void operator()(G& g) const {{\n"
-            f"  {body}\n}} }};\nKERNEL({name}) GROUPS(Body_{name}{{}})\n"
-        )
+        return _kernel(name, "\n  ".join(steps))
+
+
+def _file(kernels: Iterable[str]) -> str:
+    return "\n".join([(HERE / "prelude.h").read_text(), (HERE / "group.h").read_text(), *kernels])
+
+
+def _alone(name: str, kind: str, text: str, kinds: tuple[str, ...]) -> str:
+    """Return a kernel that does one operation, its operands in different fields."""
+    seen: Counter[str] = Counter()
+    operands = []
+    for k in kinds:
+        operands.append(f"({FIELDS[k][seen[k] % len(FIELDS[k])]})")
+        seen[k] += 1
+    value = text.format(*operands)
+    value = f"one_nan({value})" if kind[0] == "f" else value
+    body = f"g.each([](State& s, u32 lane, u8* window) {{ {FIELDS[kind][0]} = {value}; }});"
+    return _kernel(name, body)
+
+
+def _kernel(name: str, body: str) -> str:
+    return (
+        f"struct Body_{name} {{ template <class G> STEP void operator()(G& g) const {{\n"
+        f"  {body}\n}} }};\nKERNEL({name}) GROUPS(Body_{name}{{}})\n"
+    )
+
+
+def operations() -> list[str]:
+    """Return the text of every operation, in the order of `operations_source`."""
+    return [f"{kind}: {text}" for kind, found in OPERATIONS.items() for text, _ in found]
+
+
+def operations_source() -> str:
+    """Return a file with one kernel ``k0``, ``k1`` ... for every operation."""
+    found = [(kind, *operation) for kind, many in OPERATIONS.items() for operation in many]
+    return _file(_alone(f"k{n}", *operation) for n, operation in enumerate(found))
 
 
 def source(seed: int, count: int) -> str:
     """Return a file of `count` kernels ``k0``, ``k1`` ...; the same for the same seed."""
     kernels = [Writer(random.Random(f"{seed}.{n}")).kernel(f"k{n}") for n in range(count)]
-    return "\n".join([(HERE / "prelude.h").read_text(), (HERE / "group.h").read_text(), *kernels])
+    return _file(kernels)

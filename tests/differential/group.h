@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: MIT
 // A workgroup of 128 lanes with the same interface on a GPU, where a lane runs it for itself, and
-// on the host, where every step is a loop over lanes.
+// on the host, where every step is a loop over lanes.. The text of prelude.h comes before it.
 #pragma once
-
-#include "prelude.h"
 
 #if defined(__AMDGCN__)
 #define STEP __attribute__((device, always_inline))
