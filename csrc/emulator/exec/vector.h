@@ -8,6 +8,7 @@
 #include "emulator/exec/vector_compare.h"
 #include "emulator/exec/vector_convert.h"
 #include "emulator/exec/vector_cross_lane.h"
+#include "emulator/exec/vector_differences.h"
 #include "emulator/exec/vector_division.h"
 #include "emulator/exec/vector_dot.h"
 #include "emulator/exec/vector_float.h"
@@ -15,6 +16,7 @@
 #include "emulator/exec/vector_packed.h"
 #include "emulator/exec/vector_scaled_convert.h"
 #include "emulator/exec/vector_transcendental.h"
+#include "emulator/exec/vector_trig_preop.h"
 #include "emulator/handlers.h"
 
 namespace aiter_moe::emulator {
@@ -23,6 +25,7 @@ namespace vector {
 
 constexpr HandlerEntry move_entries[] = {
     {"v_nop", do_nothing},
+    {"v_clrexcp", do_nothing},
     {"v_mov_b32", run<same<u32>>},
     {"v_mov_b64", run<same<u64>>},
     {"v_accvgpr_read_b32", run<same<u32>>},
@@ -96,6 +99,7 @@ constexpr HandlerEntry integer_entries[] = {
     {"v_mad_i32_i16", run_saturating<multiply_add_wide<i32, i16>,
                                      multiply_add_wide_saturating<i32, i16>>},
     {"v_mul_lo_u32", run<multiply<u32>>},
+    {"v_mul_lo_i32", run<multiply<u32>>},
     {"v_mul_hi_u32", run<multiply_high_unsigned>},
     {"v_mul_hi_i32", run<multiply_high_signed>},
     {"v_mul_i32_i24", run<multiply_signed_24>},
@@ -145,6 +149,7 @@ constexpr HandlerEntry integer_entries[] = {
     {"v_sad_u32", run_saturating<add_difference, add_difference_saturating>},
     {"v_qsad_pk_u16_u8", run<sliding_sums<sum_byte_differences>>},
     {"v_mqsad_pk_u16_u8", run<sliding_sums<sum_masked_byte_differences>>},
+    {"v_mqsad_u32_u8", sliding_word_sums},
     {"v_lerp_u8", run<average_bytes>},
     {"v_ashr_pk_i8_i32", run_keeping_half<shift_right_pack<i8>>},
     {"v_ashr_pk_u8_i32", run_keeping_half<shift_right_pack<u8>>},
@@ -238,6 +243,8 @@ constexpr HandlerEntry float_entries[] = {
 constexpr HandlerEntry transcendental_entries[] = {
     {"v_exp_f32", run<exp2_float>},
     {"v_log_f32", run<log2_float>},
+    {"v_exp_legacy_f32", run<exp2_float>},
+    {"v_log_legacy_f32", run<log2_float>},
     {"v_rcp_f32", run<reciprocal>},
     {"v_rcp_iflag_f32", run<reciprocal>},
     {"v_rsq_f32", run<reciprocal_root>},
@@ -254,6 +261,7 @@ constexpr HandlerEntry transcendental_entries[] = {
     {"v_rcp_f64", run<reciprocal_double>},
     {"v_rsq_f64", run<reciprocal_root_double>},
     {"v_sqrt_f64", run<square_root_double>},
+    {"v_trig_preop_f64", run<inverse_pi_segment>},
 };
 
 constexpr HandlerEntry convert_entries[] = {
@@ -294,6 +302,7 @@ constexpr HandlerEntry convert_entries[] = {
     {"v_cvt_norm_u16_f16", run<half_to_unsigned_norm>},
     {"v_cvt_norm_i16_f16", run<half_to_signed_norm>},
     {"v_cvt_pk_u8_f32", run<insert_unsigned_byte>},
+    {"v_cvt_pkaccum_u8_f32", accumulate_byte},
     {"v_cvt_sr_f16_f32", insert<half_randomly, 16>},
     {"v_cvt_sr_bf16_f32", insert<bfloat_randomly, 16>},
 };
@@ -388,9 +397,6 @@ constexpr HandlerEntry packed_entries[] = {
     {"v_fma_mix_f32", mixed_to_float},
     {"v_fma_mixlo_f16", mixed_to_half<false>},
     {"v_fma_mixhi_f16", mixed_to_half<true>},
-    {"v_mad_mix_f32", mixed_to_float},
-    {"v_mad_mixlo_f16", mixed_to_half<false>},
-    {"v_mad_mixhi_f16", mixed_to_half<true>},
     {"v_dot2_f32_f16", dot_floats<dot_halves>},
     {"v_dot2_f32_bf16", dot_floats<dot_bfloats>},
     {"v_dot2_i32_i16", dot_words<i32, 16>},

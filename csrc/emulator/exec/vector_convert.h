@@ -5,6 +5,7 @@
 
 #include "emulator/exec/vector_float.h"
 #include "emulator/exec/vector_integer.h"
+#include "emulator/exec/vector_operands.h"
 
 namespace aiter_moe::emulator::vector {
 
@@ -95,6 +96,13 @@ inline u16 half_to_signed_norm(Half a) { return static_cast<u16>(signed_norm(to_
 inline u32 insert_unsigned_byte(f32 a, u32 position, u32 c) {
   const u32 shift = 8 * (position & 3), byte = saturate<u8>(to_unsigned(a));
   return (c & ~(0xffu << shift)) | byte << shift;
+}
+
+// The same into the destination itself.
+inline void accumulate_byte(Wave& w, const Instruction& i) {
+  Instruction three_sources = i;
+  three_sources.src[2] = i.dst;
+  run<insert_unsigned_byte>(w, three_sources);
 }
 
 }  // namespace aiter_moe::emulator::vector

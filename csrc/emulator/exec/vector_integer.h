@@ -135,41 +135,7 @@ inline u32 add_shift_left(u32 a, u32 b, u32 c) { return (a + b) << (c & 31); }
 inline u32 xor_add(u32 a, u32 b, u32 c) { return (a ^ b) + c; }
 inline u64 shift_left_add_64(u64 a, u32 b, u64 c) { return (a << (b & 7)) + c; }
 
-inline u32 absolute_difference(u32 a, u32 b) { return a > b ? a - b : b - a; }
-
 inline u32 byte_of(u32 value, int n) { return value >> 8 * n & 0xff; }
-
-inline u32 sum_byte_differences(u32 a, u32 b, u32 c) {
-  for (int n = 0; n < 4; ++n) c += absolute_difference(byte_of(a, n), byte_of(b, n));
-  return c;
-}
-// Bytes that are zero in the reference b count for nothing.
-inline u32 sum_masked_byte_differences(u32 a, u32 b, u32 c) {
-  for (int n = 0; n < 4; ++n)
-    c += byte_of(b, n) ? absolute_difference(byte_of(a, n), byte_of(b, n)) : 0;
-  return c;
-}
-inline u32 sum_byte_differences_high(u32 a, u32 b, u32 c) {
-  return (sum_byte_differences(a, b, 0) << 16) + c;
-}
-inline u32 sum_half_differences(u32 a, u32 b, u32 c) {
-  return absolute_difference(a & 0xffff, b & 0xffff) + absolute_difference(a >> 16, b >> 16) + c;
-}
-inline u32 add_difference(u32 a, u32 b, u32 c) { return absolute_difference(a, b) + c; }
-inline u32 add_difference_saturating(u32 a, u32 b, u32 c) {
-  return saturate<u32>(static_cast<i64>(absolute_difference(a, b)) + c);
-}
-
-// Four sums over the bytes n to n + 3 of a, each added to a half of c.
-template <u32 (*sum)(u32, u32, u32)>
-inline u64 sliding_sums(u64 a, u32 b, u64 c) {
-  u64 result = 0;
-  for (int n = 0; n < 4; ++n) {
-    const u32 window = static_cast<u32>(a >> 8 * n), start = static_cast<u32>(c >> 16 * n & 0xffff);
-    result |= static_cast<u64>(sum(window, b, start) & 0xffff) << 16 * n;
-  }
-  return result;
-}
 
 inline u32 average_bytes(u32 a, u32 b, u32 rounding) {
   u32 result = 0;
