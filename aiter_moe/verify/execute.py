@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import nan
 
 import torch
 
@@ -20,7 +21,7 @@ from aiter_moe.targets.base import Launcher
 from aiter_moe.targets.emulator_report import LaunchReport
 from aiter_moe.verify.expected import Judgement, expected_rows, judge, tolerance_of
 from aiter_moe.verify.figures import figures_of
-from aiter_moe.verify.hostile import Given, HostileLauncher
+from aiter_moe.verify.hostile import Given, HostileLauncher, written
 from aiter_moe.verify.machine import Machine
 from aiter_moe.verify.operands import Prepared, prepare
 from aiter_moe.verify.outcome import Outcome
@@ -41,29 +42,60 @@ def make_ready(case: StageCase, seed: int) -> Ready:
     return Ready(prepared, expected_rows(prepared))
 
 
-def run_case(ready: Ready, machine: Machine) -> Outcome:
-    """Run one case and judge its output, its margins, and what the emulator saw."""
-    prepared = ready.prepared
-    case = prepared.case
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """A case that was run: the memory it wrote, and what the target tells of its launches.
+
+    Attributes
+    ----------
+    ready : Ready
+        The case.
+    given : tuple of Given
+        Memory that was handed out: first the output, then the workspace of a split.
+    trouble : tuple of str
+        Why it ended early, if it did.
+    reports : tuple of LaunchReport
+        Of its launches.
+    seconds : float
+        Time of the launches.
+    """
+
+    ready: Ready
+    given: tuple[Given, ...]
+    trouble: tuple[str, ...]
+    reports: tuple[LaunchReport, ...]
+    seconds: float
+
+
+def launch(ready: Ready, machine: Machine) -> Ran:
+    """Run one case; nothing is looked at yet."""
+    case = ready.prepared.case
     hostile = HostileLauncher(machine.launcher, case.topk, case.reduction)
     machine.drain()
     machine.choose_order(case.seed)
     begin = time.perf_counter()
     trouble: tuple[str, ...] = ()
     try:
-        _run_stage(prepared, hostile, machine.device)
+        _run_stage(ready.prepared, hostile, machine.device)
         machine.wait()
     except AiterMoeError as error:
         trouble = (str(error),)
     seconds = time.perf_counter() - begin
-    reports = machine.drain()
-    judged = (
-        Judgement(float("nan"), float("nan"), trouble) if trouble else _judge(ready, hostile.given)
-    )
+    return Ran(ready, tuple(hostile.given), trouble, machine.drain(), seconds)
+
+
+def outcome_of(ran: Ran) -> Outcome:
+    """Judge a run: its output, the margins of its memory, and what the emulator saw."""
+    judged = Judgement(nan, nan, ran.trouble) if ran.trouble else _judge(ran.ready, ran.given)
     return Outcome(
-        str(case), judged.error, judged.worst, judged.reasons, faults_of(reports),
-        figures_of(reports), seconds,
+        str(ran.ready.prepared.case), judged.error, judged.worst, judged.reasons,
+        faults_of(ran.reports), figures_of(ran.reports), ran.seconds,
     )  # fmt: skip
+
+
+def run_case(ready: Ready, machine: Machine) -> Outcome:
+    """Run one case and judge it."""
+    return outcome_of(launch(ready, machine))
 
 
 def faults_of(reports: Sequence[LaunchReport]) -> tuple[str, ...]:
@@ -124,7 +156,7 @@ def _judge(ready: Ready, given: Sequence[Given]) -> Judgement:
         tolerance_of(case.instance.stage, case.reduction),
     )
     reasons = list(judged.reasons)
-    foreign = int(out.written().cpu()[~computed].any(dim=1).sum())
+    foreign = int(written(out.inside.cpu()[~computed]).any(dim=1).sum())
     if foreign:
         reasons.append(f"{foreign} rows that are not computed here were written")
     for name, memory in zip(("output", "workspace"), given, strict=False):

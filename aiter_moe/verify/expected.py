@@ -8,6 +8,7 @@ ours runs here.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite, nan
 
 import torch
 
@@ -134,25 +135,23 @@ def judge(got: torch.Tensor, want: torch.Tensor, tolerance: Tolerance) -> Judgem
     """
     if not want.numel():
         return Judgement(0.0, 0.0)
-    wide = got.double()
-    if not bool(wide.isfinite().all()):
-        holes = int((~wide.isfinite()).any(dim=1).sum())
-        nan = float("nan")
-        return Judgement(nan, nan, (f"{holes} of {len(want)} rows hold NaN or infinity",))
-    difference = (wide - want).abs()
+    difference = got.double().sub_(want).abs_()
     error = float(difference.norm() / want.norm().clamp(min=1e-300))
-    rows = want.square().mean(dim=1, keepdim=True).sqrt()
-    allowed = tolerance.of_element * want.abs() + tolerance.of_row * rows
-    parts = difference / allowed.clamp(min=1e-300)
+    if not isfinite(error):
+        holes = int((~difference.isfinite()).any(dim=1).sum())
+        return Judgement(nan, nan, (f"{holes} of {len(want)} rows hold NaN or infinity",))
+    rows = want.norm(dim=1, keepdim=True) * want.shape[1] ** -0.5
+    allowed = want.abs().mul_(tolerance.of_element).add_(rows * tolerance.of_row)
+    parts = difference.div_(allowed.clamp_(min=1e-300))
     worst = float(parts.max())
     reasons = []
     if error > tolerance.relative_l2:
         reasons.append(f"relative L2 error {error:.2e} (at most {tolerance.relative_l2:.1e})")
     if worst > 1:
         row, column = divmod(int(parts.argmax()), want.shape[1])
-        count = int((parts > 1).sum())
         reasons.append(
-            f"{count} of {want.numel()} elements are off by more than allowed, most [{row}, "
-            f"{column}]: {float(wide[row, column]):.6g} for {float(want[row, column]):.6g}"
+            f"{int((parts > 1).sum())} of {want.numel()} elements are off by more than allowed, "
+            f"most [{row}, {column}]: {float(got[row, column]):.6g} for "
+            f"{float(want[row, column]):.6g}"
         )
     return Judgement(error, worst, tuple(reasons))

@@ -29,23 +29,20 @@ UNTOUCHED = {torch.bfloat16: (torch.int16, 0x7FA5), torch.float32: (torch.int32,
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """Memory handed out for a kernel to write: `inside` is the kernel's, the rest is not."""
+    """Memory handed out for a kernel to write: `inside` is the kernel's, `margins` are not."""
 
-    whole: torch.Tensor
     inside: torch.Tensor
-
-    def bits(self, which: torch.Tensor) -> torch.Tensor:
-        """Return a part of the memory as integers."""
-        return which.view(UNTOUCHED[which.dtype][0])
+    margins: tuple[torch.Tensor, ...]
 
     def spilt(self) -> int:
-        """Return how many elements outside were written."""
-        written = self.bits(self.whole) != UNTOUCHED[self.whole.dtype][1]
-        return int(written.sum()) - int(self.written().sum())
+        """Return how many elements of the margins were written."""
+        return sum(int(written(margin).sum()) for margin in self.margins)
 
-    def written(self) -> torch.Tensor:
-        """Return which elements inside were written, bool."""
-        return self.bits(self.inside) != UNTOUCHED[self.inside.dtype][1]
+
+def written(memory: torch.Tensor) -> torch.Tensor:
+    """Return which elements of memory that was given out were written, bool."""
+    integer, bits = UNTOUCHED[memory.dtype]
+    return memory.view(integer) != bits
 
 
 def _poisoned(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
@@ -86,13 +83,13 @@ class HostileLauncher:
         if len(shape) == 2:
             rows, columns = shape
             whole = _poisoned((rows + MARGIN, columns + MARGIN), dtype, device)
-            inside = whole[:rows, :columns]
+            given = Given(whole[:rows, :columns], (whole[:rows, columns:], whole[rows:]))
         else:
             size = torch.Size(shape).numel()
             whole = _poisoned((size + MARGIN,), dtype, device)
-            inside = whole[:size].view(shape)
-        self.given.append(Given(whole, inside))
-        return inside
+            given = Given(whole[:size].view(shape), (whole[size:],))
+        self.given.append(given)
+        return given.inside
 
     def sort(
         self,

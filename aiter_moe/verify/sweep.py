@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -24,14 +24,14 @@ from aiter_moe.codegen.unit import BuildReport, BuildUnit
 from aiter_moe.targets.registry import EMULATED, Target, running_target
 from aiter_moe.verify.controls import Control, controls_of, run_control
 from aiter_moe.verify.covering import pairwise, product_size, whole
-from aiter_moe.verify.execute import Ready, make_ready, run_case
+from aiter_moe.verify.execute import Ready, launch, make_ready, outcome_of
 from aiter_moe.verify.machine import Machine, machine_of
 from aiter_moe.verify.outcome import Outcome, Subject
 from aiter_moe.verify.passes import TOKENS, Pass, run_pass
 from aiter_moe.verify.problems import StageCase, axes_of
 
 AHEAD = 2
-"""Cases whose tensors are made while one runs."""
+"""Cases that are made, and that wait to be judged, while one runs."""
 
 
 class Watcher(Protocol):
@@ -195,8 +195,8 @@ class Sweep:
             subject.failure = self._broken[instance.name]
             return subject
         cases = self._cases(instance, subject)
-        for ready in _made_ahead(cases, self.job.seed):
-            subject.outcomes.append(run_case(ready, machine))
+        for outcome in overlapped(cases, self.job.seed, machine):
+            subject.outcomes.append(outcome)
             self.watcher.progress(instance.name, len(subject.outcomes), subject.planned)
         return subject
 
@@ -251,17 +251,26 @@ def _units(job: Job) -> list[BuildUnit]:
     return units
 
 
-def _made_ahead(cases: Iterator[StageCase], seed: int) -> Iterator[Ready]:
-    """Yield cases with their tensors, the next ones being made meanwhile."""
+def overlapped(cases: Iterator[StageCase], seed: int, machine: Machine) -> Iterator[Outcome]:
+    """Run cases one after the other; another thread makes the next and judges the last meanwhile.
+
+    Yields outcomes in the order of the cases.
+    """
     with ThreadPoolExecutor(1) as pool:
-        waiting: list[Future[Ready]] = []
+        made: deque[Future[Ready]] = deque()
+        judged: deque[Future[Outcome]] = deque()
         try:
             while True:
-                wanted = AHEAD + 1 - len(waiting)
-                waiting += [pool.submit(make_ready, case, seed) for case in islice(cases, wanted)]
-                if not waiting:
-                    return
-                yield waiting.pop(0).result()
+                wanted = AHEAD - len(made)
+                made.extend(pool.submit(make_ready, case, seed) for case in islice(cases, wanted))
+                if not made:
+                    break
+                ran = launch(made.popleft().result(), machine)
+                judged.append(pool.submit(outcome_of, ran))
+                while len(judged) > AHEAD:
+                    yield judged.popleft().result()
+            while judged:
+                yield judged.popleft().result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
