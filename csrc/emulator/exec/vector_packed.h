@@ -83,11 +83,28 @@ inline void packed_accumulate(Wave& w, const Instruction& i) {
   packed_halves<fused<Half>>(w, halves);
 }
 
-// A 64-bit source of packed words; constants stand for both words.
-inline const Lanes* word_pair(Wave& w, const Instruction& i, int n, Lanes* room) {
+// Which words of source n are read, as a mask: with both results from one of them, the other may
+// be anything.
+constexpr u32 both_words = 3;
+inline u32 words_read(const Instruction& i, int n) {
+  return 1u << (i.op_sel >> n & 1) | 1u << (i.op_sel_hi >> n & 1);
+}
+
+// One word of a pair, in its place in the pair.
+inline const Lanes* one_word(Wave& w, const Instruction& i, u16 pair, u32 word, Lanes* room) {
+  const u16 code = static_cast<u16>(pair + word);
+  if (is_vector(code)) return register_rows(w, i, code, 1, w.exec()) - word;
+  fill(room[word], w.read_scalar(i, code));
+  return room;
+}
+
+// The words `read` of a 64-bit source of packed words; constants stand for both words.
+inline const Lanes* word_pair(Wave& w, const Instruction& i, int n, u32 read, Lanes* room) {
   const u16 code = i.src[n];
+  const bool registers = is_vector(code) || code < operand::scalars;
+  if (registers && read != both_words) return one_word(w, i, code, read >> 1, room);
   if (is_vector(code)) return register_rows(w, i, code, 2, w.exec());
-  if (code < operand::scalars) return scalar_source(w, i, code, Kind::b64, room);
+  if (registers) return scalar_source(w, i, code, Kind::b64, room);
   fill(room[0], w.read_scalar(i, code));
   room[1] = room[0];
   return room;
@@ -132,7 +149,7 @@ void packed_words_of(Wave& w, const Instruction& i) {
   const Lanes* low[shape.count];
   const Lanes* high[shape.count];
   for (int n = 0; n < shape.count; ++n) {
-    low[n] = word_pair(w, i, n, room[n]);
+    low[n] = word_pair(w, i, n, words_read(i, n), room[n]);
     high[n] = low[n] + 1;
   }
   const bool usual = (w.mode & mode::usual_mask) == mode::usual;
@@ -147,8 +164,9 @@ void packed_words_of(Wave& w, const Instruction& i) {
 // Two words, each from either word of its own source.
 inline void move_words(Wave& w, const Instruction& i) {
   Lanes room[2][2];
-  const Lanes low = word_pair(w, i, 0, room[0])[i.op_sel & 1];
-  const Lanes high = word_pair(w, i, 1, room[1])[i.op_sel >> 1 & 1];
+  const u32 first = i.op_sel & 1, second = i.op_sel >> 1 & 1;
+  const Lanes low = word_pair(w, i, 0, 1u << first, room[0])[first];
+  const Lanes high = word_pair(w, i, 1, 1u << second, room[1])[second];
   w.write(i, i.dst, low);
   w.write(i, static_cast<u16>(i.dst + 1), high);
 }
