@@ -34,13 +34,14 @@ inline float scale_exponent(u32 code) {
   return code == 0xff ? __builtin_nanf("") : static_cast<float>(static_cast<i32>(code) - 127);
 }
 
-// `which`: 0 for A, 1 for B.
-inline void read_scales(Wave& w, const Instruction& i, int which, Scales& out) {
-  Lanes room;
-  const Lanes& codes = w.source(i, i.scale_src[which], room, all_lanes);
+// `which`: 0 for A, 1 for B. False after a fault.
+inline bool read_scales(Wave& w, const Instruction& i, int which, Scales& out) {
+  const Lanes* codes = registers_of(w, i, i.scale_src[which], 1);
+  if (codes == nullptr) return false;
   const int byte = (i.scale_op_sel >> which & 1) + 2 * (i.scale_op_sel_hi >> which & 1);
   for (int lane = 0; lane < lanes; ++lane)
-    out.exponent[lane] = scale_exponent(codes.lane[lane] >> 8 * byte & 0xff);
+    out.exponent[lane] = scale_exponent(codes->lane[lane] >> 8 * byte & 0xff);
+  return true;
 }
 
 // value * 2^exponent, rounded once; NaN for a NaN exponent.
