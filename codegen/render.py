@@ -28,7 +28,7 @@ RUNTIME_NAME = "aiter_moe_cpu_runtime"
 EMULATOR_NAME = "aiter_moe_emulator"
 # Beside those of the runtime; all or none, as a handler picks its path by AVX-512.
 EMULATOR_FEATURES = RUNTIME_FEATURES | {"avx2", "fma", "f16c"}
-# Each rounding of an emulated instruction is one of its own. -O3 takes twice as long and is no faster.
+# An emulated instruction rounds as often as it says. -O3 takes twice as long and is no faster.
 EMULATOR_FLAGS = (*COMMON_FLAGS, "-O2", "-ffp-contract=off")
 
 

@@ -24,10 +24,10 @@ import torch
 from aiter_moe.errors import LaunchError
 from aiter_moe.targets.emulator_report import (
     ALL_CHECKS,
+    HITS,
     CounterWords,
     EmulatorFaultError,
     FaultRecord,
-    HitRecord,
     LaunchReport,
 )
 
@@ -35,7 +35,12 @@ __all__ = ["ALL_CHECKS", "Emulator", "EmulatorFaultError", "LaunchReport", "emul
 
 # Device numbers of the library; each is one architecture.
 DEVICES = {"gfx950": 0, "gfx942": 1}
-MIRRORS = (FaultRecord, CounterWords, HitRecord)
+# The structs both sides know, by name and size, in the order of aiter_moe_emulator_struct_size.
+MIRRORS = (
+    ("Fault", ctypes.sizeof(FaultRecord)),
+    ("Counters", ctypes.sizeof(CounterWords)),
+    ("InstructionHits", HITS.itemsize),
+)
 # Instructions a wave may take before it counts as hung.
 INSTRUCTION_LIMIT = 1 << 32
 
@@ -73,11 +78,11 @@ class Library:
         self.path = path
         self.error_name = self.function("hipGetErrorName", c_char_p, c_int)
         size = self.function("aiter_moe_emulator_struct_size", c_long, c_int)
-        for which, mirror in enumerate(MIRRORS):
-            if size(which) != ctypes.sizeof(mirror):
+        for which, (name, wanted) in enumerate(MIRRORS):
+            if size(which) != wanted:
                 raise LaunchError(
-                    f"{path} has a {mirror.__name__} of {size(which)} bytes, this package reads "
-                    f"{ctypes.sizeof(mirror)}; delete its folder and try again to rebuild it"
+                    f"{path} has a struct {name} of {size(which)} bytes, this package reads "
+                    f"{wanted}; delete its folder and try again to rebuild it"
                 )
 
     def function(self, name: str, result: _CType, *arguments: _CType) -> _Function:
@@ -204,9 +209,11 @@ class Emulator:
         """Return what the last launch of the process did."""
         counters = CounterWords()
         self._counters(ctypes.byref(counters))
-        faults = _read_all(self._faults, FaultRecord)
-        hits = _read_all(self._hits, HitRecord)
-        return LaunchReport.of(kernel, faults, counters, hits, self._seconds())
+        faults = (FaultRecord * self._faults(None, 0))()
+        self._faults(faults, len(faults))
+        hits = np.zeros(self._hits(None, 0), HITS)
+        self._hits(hits.ctypes.data, len(hits))
+        return LaunchReport.of(kernel, list(faults), counters, hits, self._seconds())
 
     def _set_options(self, seed: int, checks: int, instruction_limit: int) -> None:
         self.set_option("seed", seed)
@@ -281,14 +288,6 @@ def united(spans: Iterator[tuple[int, int]]) -> list[tuple[int, int]]:
         else:
             out.append((begin, end))
     return out
-
-
-def _read_all(read: _Function, record: type[ctypes.Structure]) -> list[Any]:
-    """Return all records of a call that fills an array and says how many there are."""
-    count = read(None, 0)
-    records = (record * count)()
-    read(records, count)
-    return list(records)
 
 
 @cache

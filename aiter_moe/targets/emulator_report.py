@@ -13,7 +13,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from ctypes import c_char, c_uint32, c_uint64
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
 
 from aiter_moe.errors import LaunchError
 
@@ -83,10 +87,8 @@ class CounterWords(ctypes.Structure):
     _fields_ = [(name, c_uint64) for name in COUNTERS]
 
 
-class HitRecord(ctypes.Structure):
-    """Mirror of InstructionHits in csrc/emulator/api.h."""
-
-    _fields_ = [("pc", c_uint32), ("kind", c_uint32), ("hits", c_uint64), ("text", c_char * 128)]
+# Mirror of InstructionHits in csrc/emulator/api.h; kernels have thousands of these.
+HITS = np.dtype([("pc", "<u4"), ("kind", "<u4"), ("hits", "<u8"), ("text", "S128")])
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,13 +137,8 @@ class InstructionHits:
     hits: int
     text: str
 
-    @property
-    def mnemonic(self) -> str:
-        """Its name in assembly."""
-        return self.text.partition(" ")[0]
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LaunchReport:
     """What a launch did.
 
@@ -153,8 +150,8 @@ class LaunchReport:
         In the order of workgroups; empty for a clean launch.
     counters : mapping of str to int
         The figures of csrc/emulator/counters.h by name.
-    instructions : tuple of InstructionHits
-        Every instruction in address order.
+    hits : numpy.ndarray
+        A record of `HITS` for every instruction, in address order; `instructions` reads them.
     seconds : float
         CPU time the emulator took, over all threads; says nothing of a GPU's.
     """
@@ -162,40 +159,45 @@ class LaunchReport:
     kernel: str
     faults: tuple[Fault, ...]
     counters: Mapping[str, int]
-    instructions: tuple[InstructionHits, ...]
+    hits: NDArray[np.void] = field(repr=False)
     seconds: float = field(default=0.0, compare=False)
 
     @classmethod
     def of(
         cls, kernel: str, faults: Sequence[FaultRecord], counters: CounterWords,
-        hits: Sequence[HitRecord], seconds: float,
+        hits: NDArray[np.void], seconds: float,
     ) -> LaunchReport:  # fmt: skip
         """Return the records of the library as plain values."""
-        return cls(
-            kernel,
-            tuple(map(_fault, faults)),
-            MappingProxyType({name: getattr(counters, name) for name in COUNTERS}),
-            tuple(
-                InstructionHits(h.pc, InstructionClass(h.kind), h.hits, h.text.decode())
-                for h in hits
-            ),
-            seconds,
+        figures = MappingProxyType({name: getattr(counters, name) for name in COUNTERS})
+        return cls(kernel, tuple(map(_fault, faults)), figures, hits, seconds)
+
+    @cached_property
+    def instructions(self) -> tuple[InstructionHits, ...]:
+        """Every instruction in address order."""
+        return tuple(
+            InstructionHits(pc, InstructionClass(kind), hits, text.decode())
+            for pc, kind, hits, text in self.hits.tolist()
         )
 
     def by_mnemonic(self, kind: InstructionClass | None = None) -> dict[str, int]:
         """Return executed instructions by mnemonic, of one class or of all; MFMA so by shape."""
         counts: Counter[str] = Counter()
-        for row in self.instructions:
-            if row.hits and kind in (None, row.kind):
-                counts[row.mnemonic] += row.hits
+        rows = self.hits[self.hits["hits"] > 0]
+        if kind is not None:
+            rows = rows[rows["kind"] == kind]
+        for text, hits in zip(rows["text"].tolist(), rows["hits"].tolist(), strict=True):
+            counts[_mnemonic(text)] += hits
         return dict(counts)
 
     def by_class(self) -> dict[InstructionClass, int]:
         """Return executed instructions by class; classes without any are 0."""
-        counts = dict.fromkeys(InstructionClass, 0)
-        for row in self.instructions:
-            counts[row.kind] += row.hits
-        return counts
+        kinds, hits = self.hits["kind"], self.hits["hits"]
+        return {kind: int(hits[kinds == kind].sum()) for kind in InstructionClass}
+
+
+@lru_cache(maxsize=1 << 16)
+def _mnemonic(text: bytes) -> str:
+    return text.partition(b" ")[0].decode()
 
 
 def _fault(record: FaultRecord) -> Fault:

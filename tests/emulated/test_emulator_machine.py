@@ -285,7 +285,7 @@ def test_reports_do_not_depend_on_threads():
             emulator().set_option("threads", 0)
         # Addresses differ from run to run.
         faults = [(f.kind, f.pc, f.group, f.occurrences, f.instruction) for f in report.faults]
-        reports.append((faults, dict(report.counters), report.instructions))
+        reports.append((faults, dict(report.counters), report.hits.tolist()))
     assert len(reports[0][0]) == 2
     assert reports[0][0][0][2:4] == ((2, 0, 0), 13)
     assert reports[0][0][1][2:4] == ((3, 0, 0), 8)

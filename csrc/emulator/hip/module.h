@@ -90,10 +90,9 @@ inline Array<InstructionHits> hit_rows(const Program& program) {
   rows.reserve(program.count);
   for (u32 n = 0; n < program.count; ++n) {
     const Instruction& i = program.code[n];
-    InstructionHits row;
+    InstructionHits row{};
     row.pc = i.pc;
     row.kind = static_cast<u32>(i.opcode == nullptr ? Class::other : i.opcode->kind);
-    row.hits = 0;
     format_instruction(i, row.text, sizeof row.text);
     rows.append(row);
   }

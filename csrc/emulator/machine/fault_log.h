@@ -30,7 +30,7 @@ class GroupFaults {
   void add(const Wave& wave, FaultKind kind, const Instruction& i, u64 address, u64 bad_lanes,
            const char* detail) {
     fatal_ |= (fatal_faults & bit(kind)) != 0;
-    Fault fault;
+    Fault fault{};
     fault.kind = static_cast<u32>(kind);
     fault.pc = i.pc;
     for (Fault& known : found_) {
@@ -54,7 +54,6 @@ class GroupFaults {
     fault.occurrences = 1;
     for (int axis = 0; axis < 3; ++axis) fault.group[axis] = group.id[axis];
     fault.wave = wave.number;
-    fault.unused = 0;
     copy_text(fault.kernel, group.launch->program->name);
     format_instruction(i, fault.instruction, sizeof fault.instruction);
     copy_text(fault.detail, detail);
