@@ -118,7 +118,7 @@ setup(
     package_data={
         "aiter_moe": ["py.typed"],
         "aiter_moe.templates": ["*.j2"],
-        "": ["*.h", "*.cpp", "*.csv"],
+        "": ["*.h", "*.inc", "*.cpp", "*.csv"],
     },
     setup_requires=prebuild_requirements(),
     cmdclass={"build_py": BuildWithKernels},
