@@ -102,11 +102,10 @@ def named_kernels(path: Path, target: Target) -> set[str]:
     return found
 
 
-def _matches(name: str, patterns: Sequence[str]) -> bool:
-    """Say whether a name matches a pattern, or contains one that has no wildcard."""
-    return not patterns or any(
-        fnmatchcase(name, p if set(p) & set("*?[") else f"*{p}*") for p in patterns
-    )
+def _matching(names: Sequence[str], patterns: Sequence[str]) -> set[str]:
+    """Return the names that match a pattern; one without wildcard is a name, or part of names."""
+    globs = [p if p in names or set(p) & set("*?[") else f"*{p}*" for p in patterns] or ["*"]
+    return {name for name in names if any(fnmatchcase(name, glob) for glob in globs)}
 
 
 def select(
@@ -127,9 +126,10 @@ def select(
     if csv is not None:
         names = named_kernels(csv, target)
         instances, passes = tuple(i for i in instances if i.name in names), ()
-    kernels = tuple(i for i in instances if _matches(i.name, patterns))
-    chosen = tuple(p for p in passes if _matches(p.name, patterns))
-    if not kernels and not chosen:
+    wanted = _matching([s.name for s in (*instances, *passes)], patterns)
+    kernels = tuple(i for i in instances if i.name in wanted)
+    chosen = tuple(p for p in passes if p.name in wanted)
+    if not wanted:
         raise ArgumentError(
             f"no kernel and no pass of {target.name} matches {', '.join(patterns)}; "
             f"`aiter-moe build --target {target.facts.gfx} --plan` lists the kernels"
