@@ -121,9 +121,8 @@ void multiply_add_64(Wave& w, const Instruction& i) {
 inline void select_lanes(Lanes& out, const Lanes& a, const Lanes& b, u64 mask, u64 which) {
   for (int part = 0; part < lanes; part += chunk) {
     alignas(64) u32 values[chunk];
-    const u32 bits = static_cast<u32>(mask >> part) & 0xffff;
-    for (int k = 0; k < chunk; ++k)
-      values[k] = bits >> k & 1 ? b.lane[part + k] : a.lane[part + k];
+    __builtin_memcpy(values, &a.lane[part], sizeof values);
+    write_chunk(values, &b.lane[part], static_cast<u32>(mask >> part));
     write_chunk(&out.lane[part], values, static_cast<u32>(which >> part));
   }
 }

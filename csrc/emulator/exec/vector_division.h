@@ -25,10 +25,6 @@ inline i32 biased_exponent(f64 a) { return static_cast<i32>(as<u64>(a) >> 52 & 2
 inline f32 magnitude_of(f32 a) { return __builtin_fabsf(a); }
 inline f64 magnitude_of(f64 a) { return __builtin_fabs(a); }
 
-template <class T>
-inline bool is_denormal(T a) {
-  return a != 0 && magnitude_of(a) < Division<T>::least_normal;
-}
 inline f32 scaled(f32 a, i32 exponent) { return scale_by_power(a, exponent); }
 inline f64 scaled(f64 a, i32 exponent) { return scale_double_by_power(a, exponent); }
 
@@ -36,34 +32,38 @@ inline f64 scaled(f64 a, i32 exponent) { return scale_double_by_power(a, exponen
 struct Scaling {
   i32 denominator;
   i32 numerator;
-  bool undone_later;  // the bit of the mask
+  u32 undone_later;  // the bit of the mask
 };
 
-// A quotient that underflows counts as denormal.
+// Without branches, for vectorising. A quotient that underflows counts as denormal.
 template <class T>
 inline Scaling scaling_of(T denominator, T numerator) {
   using D = Division<T>;
-  const i32 s = D::scale;
+  const bool far = biased_exponent(numerator) - biased_exponent(denominator) >= D::far;
+  const bool denormal = magnitude_of(denominator) < D::least_normal;
   const bool inverse_small = magnitude_of(T(1) / denominator) < D::least_normal;
   const bool quotient_small = magnitude_of(numerator / denominator) < D::least_normal;
-  if (biased_exponent(numerator) - biased_exponent(denominator) >= D::far) return {s, 0, true};
-  if (is_denormal(denominator)) return {s, s, false};
-  if (inverse_small && quotient_small) return {-s, 0, true};
-  if (inverse_small) return {-s, -s, false};
-  if (quotient_small) return {0, s, true};
-  return biased_exponent(numerator) <= D::tiny ? Scaling{s, s, false} : Scaling{0, 0, false};
+  const bool tiny = biased_exponent(numerator) <= D::tiny;
+  const i32 last = (!quotient_small & tiny) ? D::scale : 0;
+  const i32 small = inverse_small ? -D::scale : last;
+  const i32 both = denormal ? D::scale : small;
+  const bool only_numerator = quotient_small & !inverse_small & !denormal & !far;
+  const bool only_denominator = (quotient_small & inverse_small & !denormal) | far;
+  return {far ? D::scale : both,
+          only_numerator ? D::scale : only_denominator ? 0 : both,
+          static_cast<u32>(only_numerator | only_denominator)};
 }
 
 // a is the denominator b or the numerator c.
 template <class T>
 inline T divide_scale(T a, T b, T c) {
-  if (b == 0 || c == 0) return T(__builtin_nan(""));
   const Scaling scaling = scaling_of(b, c);
-  return scaled(a, a == b ? scaling.denominator : scaling.numerator);
+  const T value = scaled(a, a == b ? scaling.denominator : scaling.numerator);
+  return (b == 0) | (c == 0) ? T(__builtin_nan("")) : value;
 }
 template <class T>
-inline bool divide_scale_flag(T, T b, T c) {
-  return b != 0 && c != 0 && scaling_of(b, c).undone_later;
+inline u32 divide_scale_flag(T, T b, T c) {
+  return (b == 0) | (c == 0) ? 0 : scaling_of(b, c).undone_later;
 }
 
 template <class T>
@@ -144,9 +144,12 @@ void division_fused(Wave& w, const Instruction& i) {
   finish(w, i, shape, result, operands.which);
 }
 
-template <class T>
-inline T with_sign(T value, bool negative) {
-  return negative ? -value : value;
+// The sign and a magnitude as a number.
+inline f32 with_sign(f32 value, bool negative) {
+  return as<f32>((as<u32>(value) & 0x7fffffff) | static_cast<u32>(negative) << 31);
+}
+inline f64 with_sign(f64 value, bool negative) {
+  return as<f64>((as<u64>(value) & ~(1ull << 63)) | static_cast<u64>(negative) << 63);
 }
 
 // a is the quotient, b the denominator, c the numerator.
@@ -155,13 +158,13 @@ inline T divide_fixup(T a, T b, T c) {
   using D = Division<T>;
   const T infinity = T(__builtin_inf()), x = magnitude_of(b), y = magnitude_of(c);
   const bool negative = is_negative(b) != is_negative(c);
-  if (is_nan(c)) return quieted(c);
-  if (is_nan(b)) return quieted(b);
-  if ((x == 0 && y == 0) || (x == infinity && y == infinity)) return -T(__builtin_nan(""));
-  if (x == 0 || y == infinity) return with_sign(infinity, negative);
-  if (x == infinity || y == 0) return with_sign(T(0), negative);
-  if (biased_exponent(c) - biased_exponent(b) < D::underflow) return with_sign(T(0), negative);
-  return with_sign(magnitude_of(a), negative);
+  const bool invalid = ((x == 0) & (y == 0)) | ((x == infinity) & (y == infinity));
+  const bool vanishes = (x == infinity) | (y == 0) |
+                        (biased_exponent(c) - biased_exponent(b) < D::underflow);
+  const T finite = with_sign(vanishes ? T(0) : a, negative);
+  const T value = (x == 0) | (y == infinity) ? with_sign(infinity, negative) : finite;
+  const T number = invalid ? with_sign(T(__builtin_nan("")), true) : value;
+  return is_nan(c) ? quieted(c) : is_nan(b) ? quieted(b) : number;
 }
 inline Half divide_fixup_half(Half a, Half b, Half c) {
   const f32 x = to_float(b), y = to_float(c), infinity = __builtin_inff();

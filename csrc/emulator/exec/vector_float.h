@@ -62,9 +62,9 @@ inline f32 multiply_legacy(f32 a, f32 b) { return a == 0 || b == 0 ? 0 : a * b; 
 inline bool is_nan(Half a) { return (a.bits & 0x7fff) > 0x7c00; }
 inline bool is_nan(f32 a) { return a != a; }
 inline bool is_nan(f64 a) { return a != a; }
-inline bool is_signalling(Half a) { return is_nan(a) && !(a.bits & 0x200); }
-inline bool is_signalling(f32 a) { return is_nan(a) && !(as<u32>(a) & 0x400000); }
-inline bool is_signalling(f64 a) { return is_nan(a) && !(as<u64>(a) & 1ull << 51); }
+inline bool is_signalling(Half a) { return is_nan(a) & !(a.bits & 0x200); }
+inline bool is_signalling(f32 a) { return is_nan(a) & !(as<u32>(a) & 0x400000); }
+inline bool is_signalling(f64 a) { return is_nan(a) & !(as<u64>(a) & 1ull << 51); }
 inline Half quieted(Half a) { return {static_cast<u16>(a.bits | 0x200)}; }
 inline f32 quieted(f32 a) { return as<f32>(as<u32>(a) | 0x400000); }
 inline f64 quieted(f64 a) { return as<f64>(as<u64>(a) | 1ull << 51); }
@@ -72,28 +72,29 @@ inline bool is_negative(Half a) { return a.bits >> 15; }
 inline bool is_negative(f32 a) { return as<u32>(a) >> 31; }
 inline bool is_negative(f64 a) { return as<u64>(a) >> 63; }
 
-// Whether a comes first: -0 before +0.
+// Whether a comes first: -0 before +0. Here and below without branches, to be
+// vectorised.
 template <class T>
 inline bool precedes(T a, T b) {
-  return number(a) < number(b) || (number(a) == number(b) && is_negative(a));
+  return (number(a) < number(b)) | ((number(a) == number(b)) & is_negative(a));
 }
 
 // A number wins over a NaN.
 template <class T>
 inline T min_float(T a, T b) {
-  const T least = precedes(a, b) ? a : b;
-  return is_nan(a) ? b : is_nan(b) ? a : least;
+  const T least = choose(precedes(a, b), a, b);
+  return choose(is_nan(a), b, choose(is_nan(b), a, least));
 }
 template <class T>
 inline T max_float(T a, T b) {
-  const T most = precedes(a, b) ? b : a;
-  return is_nan(a) ? b : is_nan(b) ? a : most;
+  const T most = choose(precedes(a, b), b, a);
+  return choose(is_nan(a), b, choose(is_nan(b), a, most));
 }
 // With IEEE rules a signalling NaN wins over a number, and is quieted.
 template <class T, T (*f)(T, T)>
 inline T ieee(T a, T b) {
   const T chosen = f(a, b);
-  return is_signalling(a) ? quieted(a) : is_signalling(b) ? quieted(b) : chosen;
+  return choose(is_signalling(a), quieted(a), choose(is_signalling(b), quieted(b), chosen));
 }
 template <class T>
 inline T min_ieee(T a, T b) {
@@ -108,23 +109,24 @@ template <class T, T (*f)(T, T)>
 inline T over_three(T a, T b, T c) {
   return f(f(a, b), c);
 }
-template <class T, T (*least)(T, T), T (*most)(T, T)>
+// With a NaN the least of the three, by the rules for NaN of `least`.
+template <class T, T (*least)(T, T)>
 inline T middle_float(T a, T b, T c) {
-  const T top = over_three<T, most>(a, b, c);
-  const T rest = number(top) == number(a) ? most(b, c)
-                 : number(top) == number(b) ? most(a, c) : most(a, b);
-  return is_nan(a) || is_nan(b) || is_nan(c) ? over_three<T, least>(a, b, c) : rest;
+  const T lower = min_float(a, b), upper = max_float(a, b);
+  const T middle = max_float(lower, min_float(upper, c));
+  const T smallest = over_three<T, least>(a, b, c);
+  return choose(is_nan(a) | is_nan(b) | is_nan(c), smallest, middle);
 }
 // NaN wins.
 template <class T>
 inline T minimum_float(T a, T b) {
-  const T least = precedes(a, b) ? a : b;
-  return is_nan(a) ? quieted(a) : is_nan(b) ? quieted(b) : least;
+  const T least = choose(precedes(a, b), a, b);
+  return choose(is_nan(a), quieted(a), choose(is_nan(b), quieted(b), least));
 }
 template <class T>
 inline T maximum_float(T a, T b) {
-  const T most = precedes(a, b) ? b : a;
-  return is_nan(a) ? quieted(a) : is_nan(b) ? quieted(b) : most;
+  const T most = choose(precedes(a, b), b, a);
+  return choose(is_nan(a), quieted(a), choose(is_nan(b), quieted(b), most));
 }
 
 inline f32 floor_of(f32 a) { return __builtin_floorf(a); }

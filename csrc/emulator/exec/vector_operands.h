@@ -148,12 +148,10 @@ inline void copy_source(Wave& w, const Instruction& i, int n, Kind kind, const D
                         Operands& out) {
   Lanes* room = out.room[n];
   const bool permuted = dpp && n == 0;
-  const u64 which = permuted ? dpp->read : out.which;
-  const Lanes* rows = plain_source(w, i, n, kind, room, which);
+  const Lanes* rows = plain_source(w, i, n, kind, room, permuted ? dpp_read(*dpp) : out.which);
   for (int row = 0; row < rows_of(kind); ++row) {
     if (permuted) {
-      const Lanes source = rows[row];
-      permute(source, *dpp, room[row]);
+      permute(rows[row], *dpp, room[row]);
     } else if (rows != room) {
       room[row] = rows[row];
     }
@@ -180,7 +178,6 @@ inline void modify_source(Wave& w, const Instruction& i, int n, const Shape& sha
   out.which = w.exec();
   if (has_dpp) {
     dpp = dpp_lanes(i.dpp, out.which);
-    if (!dpp.valid) w.fault(FaultKind::bad_instruction, i, 0, 0, "reserved DPP control");
     out.which = dpp.written;
   }
   for (int n = 0; n < shape.count; ++n) {

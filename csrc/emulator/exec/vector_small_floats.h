@@ -56,16 +56,16 @@ inline u32 exponent_field(f32 scale) { return as<u32>(scale) >> 23 & 255; }
 template <SmallFormat f>
 inline f32 decode(u32 code) {
   constexpr int shift = 23 - f.mantissa_bits;
-  constexpr f32 rescale = as<f32>(static_cast<u32>(254 - f.bias) << 23);
-  const u32 size = code & magnitude_mask(f);
-  const f32 finite = as<f32>(size << shift) * rescale;
+  constexpr f32 step = as<f32>(static_cast<u32>(128 - f.bias - f.mantissa_bits) << 23);
+  const u32 size = code & magnitude_mask(f), moved = size << shift;
   const u32 sign = (code & sign_of_code(f)) << (31 - magnitude_bits(f));
-  if constexpr (f.specials == Specials::negative_zero) {
-    const u32 value = as<u32>(finite) | sign;
-    return as<f32>((code & 0xff) == nan_code(f) ? 0x7fc00000 : value);
-  }
-  const u32 special = 0x7f800000 | (size << shift & 0x7fffff);
-  return as<f32>(sign | (size > most_finite(f) ? special : as<u32>(finite)));
+  const u32 denormal = as<u32>(static_cast<f32>(static_cast<i32>(size)) * step);
+  const u32 normal = moved + (static_cast<u32>(127 - f.bias) << 23);
+  const u32 number = size < 1u << f.mantissa_bits ? denormal : normal;
+  if constexpr (f.specials == Specials::negative_zero)
+    return as<f32>((code & 0xff) == nan_code(f) ? 0x7fc00000 : number | sign);
+  const u32 special = 0x7f800000 | (moved & 0x7fffff);
+  return as<f32>(sign | (size > most_finite(f) ? special : number));
 }
 
 // How a number that lies between two codes is rounded.
