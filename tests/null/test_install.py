@@ -30,7 +30,7 @@ def run_setup(**environment: str) -> subprocess.CompletedProcess[str]:
 
 def test_every_folder_that_ships_is_a_package():
     packages = run_setup().stdout.split()
-    shipped = {"*.h", "*.cpp", "*.j2", "*.csv", "*.py"}
+    shipped = {"*.h", "*.inc", "*.cpp", "*.j2", "*.csv", "*.py"}
     folders = {
         path.parent.relative_to(ROOT)
         for top in ("aiter_moe", "codegen", "tuning", "templates", "csrc")
