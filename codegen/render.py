@@ -28,8 +28,11 @@ RUNTIME_NAME = "aiter_moe_cpu_runtime"
 EMULATOR_NAME = "aiter_moe_emulator"
 # Beside those of the runtime; all or none, as a handler picks its path by AVX-512.
 EMULATOR_FEATURES = RUNTIME_FEATURES | {"avx2", "fma", "f16c"}
-# An emulated instruction rounds as often as it says. -O3 takes twice as long and is no faster.
-EMULATOR_FLAGS = (*COMMON_FLAGS, "-O2", "-ffp-contract=off")
+# Used where the CPU has them as well.
+EMULATOR_EXTRAS = frozenset({"avx512_vnni"})
+# An emulated instruction rounds as often as it says. Without traps comparisons vectorise. -O3
+# takes twice as long and is no faster.
+EMULATOR_FLAGS = (*COMMON_FLAGS, "-O2", "-ffp-contract=off", "-fno-trapping-math")
 
 
 @cache
@@ -102,7 +105,9 @@ def emulator_unit(features: frozenset[str] = frozenset()) -> BuildUnit:
         Instruction-set features of the machine, as /proc/cpuinfo names them; the emulator is
         built with EMULATOR_FEATURES where it has them all, else for any CPU.
     """
-    usable = EMULATOR_FEATURES if features >= EMULATOR_FEATURES else frozenset[str]()
+    usable = frozenset[str]()
+    if features >= EMULATOR_FEATURES:
+        usable = EMULATOR_FEATURES | (features & EMULATOR_EXTRAS)
     flags = (*EMULATOR_FLAGS, *feature_flags(usable))
     file_name = f"{EMULATOR_NAME}.cpp"
     header = _header("cpu", f"{EMULATOR_NAME}, the emulator", file_name, flags)

@@ -7,6 +7,7 @@
 #include "common/pool.h"
 #include "emulator/api.h"
 #include "emulator/hip_api.h"
+#include "emulator/machine/compiler_support.h"
 #include "emulator/machine/handler_map.h"
 #include "emulator/machine/program.h"
 
