@@ -50,7 +50,7 @@ def lookup(  # noqa: PLR0913 - one parameter per option
     target: Annotated[
         str,
         typer.Option(
-            help="cpu, gfx950, gfx942, or with :emulator behind the latter (default: the running one)."
+            help="cpu, gfx950, gfx942, or the latter with :emulator (default: the running one)."
         ),
     ] = "",
     config: Annotated[str, typer.Option(help="Tuned CSV files, searched first.")] = "",
