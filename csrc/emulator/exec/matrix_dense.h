@@ -50,66 +50,82 @@ struct Operands {
   }
 };
 
-template <int edge, class T>
-void dense_blocks(Wave& w, const Instruction& i, const DenseShape& shape,
-                  const Operands& operands) {
+// A and B of a dense instruction, ready to unpack; false after a fault.
+inline bool fetch_dense(Wave& w, const Instruction& i, const DenseShape& shape,
+                        Operands& operands) {
+  const int count = shape.registers();
+  if (!broadcast_fits(w, i, shape.blocks) || !operands.fetch(w, i, count, count)) return false;
+  operands.b = patterned(operands.b, count, i.blgp, operands.room);
+  return true;
+}
+
+// Blocks of 16x16 or 32x32. Shapes of one edge, kind of product and element type share the code.
+template <int edge, Products products, class T>
+[[gnu::noinline]] void dense_blocks(Wave& w, const Instruction& i, const DenseShape& shape) {
   const int depth = shape.depth, blocks = shape.blocks;
   const Layout layout = plain_layout(shape.per_lane());
+  Operands operands;
   Panel<T> a, b;
   alignas(64) T tiles[most_tile_elements];
+  if (!fetch_dense(w, i, shape, operands)) return;
   unpack<edge>(element_on(w, shape.a), operands.a, layout, a.at);
   unpack<edge>(element_on(w, shape.b), operands.b, layout, b.at);
   if (!load_addend<edge>(w, i, i.src[2], blocks, tiles)) return;
   for (int block = 0; block < blocks; ++block)
-    multiply<edge>(a.at + a_block(i, block) * depth * edge, b.at + block * depth * edge, depth,
-                   tiles + block * edge * edge);
+    multiply<edge, products>(a.at + a_block(i, block) * depth * edge,
+                             b.at + block * depth * edge, depth, tiles + block * edge * edge);
   store_result<edge>(w, i, blocks, tiles);
 }
 
-// Sixteen blocks of 4x4: register `row` of C and D holds that row of every block.
-template <class T>
-void dense_quads(Wave& w, const Instruction& i, const DenseShape& shape,
-                 const Operands& operands) {
-  constexpr int edge = 4;
-  const int depth = shape.depth;
-  const Layout layout = plain_layout(depth);
-  Panel<T> a, b;
-  unpack<lanes>(element_on(w, shape.a), operands.a, layout, a.at);
-  unpack<lanes>(element_on(w, shape.b), operands.b, layout, b.at);
-  Lanes sums[edge], room;
-  if (is_vector(i.src[2]) && registers_of(w, i, i.src[2], edge) == nullptr) return;
-  for (int row = 0; row < edge; ++row) {
-    const u16 code = is_vector(i.src[2]) ? static_cast<u16>(i.src[2] + row) : i.src[2];
-    sums[row] = w.source(i, code, room, all_lanes);
-    for (int k = 0; k < depth; ++k)
-      for (int lane = 0; lane < lanes; ++lane) {
-        const T factor = a.at[k * lanes + a_block(i, lane / edge) * edge + row];
-        const T sum = __builtin_bit_cast(T, sums[row].lane[lane]);
-        sums[row].lane[lane] =
-            __builtin_bit_cast(u32, multiply_add(factor, b.at[k * lanes + lane], sum));
-      }
-  }
-  if (Lanes* d = destination_of(w, i, edge))
-    for (int row = 0; row < edge; ++row) d[row] = sums[row];
+// sums[lane] += b[lane] * the element of A of `row` of the lane's block, of 4x4 blocks.
+template <Products products, class T>
+void multiply_quads(const Instruction& i, const T* a, const T* b, int row, T* sums) {
+  using Vector = VectorOf<T>;
+  alignas(64) T factors[lanes];
+  for (int lane = 0; lane < lanes; ++lane) factors[lane] = a[a_block(i, lane / 4) * 4 + row];
+  for (int lane = 0; lane < lanes; lane += width)
+    store(sums + lane, multiply_add<products>(load<Vector>(factors + lane), load<Vector>(b + lane),
+                                              load<Vector>(sums + lane)));
 }
 
-template <class T>
-void run_dense(Wave& w, const Instruction& i, const DenseShape& shape) {
+// Sixteen blocks of 4x4: register `row` of C and D holds that row of every block, and a row of a
+// panel is all lanes.
+template <Products products, class T>
+[[gnu::noinline]] void dense_quads(Wave& w, const Instruction& i, const DenseShape& shape) {
+  constexpr int edge = 4;
   Operands operands;
-  const int count = shape.registers();
-  if (!broadcast_fits(w, i, shape.blocks) || !operands.fetch(w, i, count, count)) return;
-  operands.b = patterned(operands.b, count, i.blgp, operands.room);
-  if (shape.edge == 4) return dense_quads<T>(w, i, shape, operands);
-  if (shape.edge == 16) return dense_blocks<16, T>(w, i, shape, operands);
-  dense_blocks<32, T>(w, i, shape, operands);
+  Panel<T> a, b;
+  alignas(64) T sums[edge][lanes];
+  if (!fetch_dense(w, i, shape, operands)) return;
+  unpack<lanes>(element_on(w, shape.a), operands.a, plain_layout(shape.depth), a.at);
+  unpack<lanes>(element_on(w, shape.b), operands.b, plain_layout(shape.depth), b.at);
+  if (!load_rows(w, i, i.src[2], edge, sums[0])) return;
+  for (int row = 0; row < edge; ++row)
+    for (int k = 0; k < shape.depth; ++k)
+      multiply_quads<products>(i, a.at + k * lanes, b.at + k * lanes, row, sums[row]);
+  if (Lanes* d = destination_of(w, i, edge)) __builtin_memcpy(d, sums, sizeof sums);
 }
+
+template <bool is_integer>
+struct PanelType {
+  using type = float;
+};
+template <>
+struct PanelType<true> {
+  using type = i32;
+};
+template <Element element>
+using PanelOf = typename PanelType<element == Element::i8>::type;
 
 template <DenseShape shape>
 void dense(Wave& w, const Instruction& i) {
-  if constexpr (shape.a == Element::i8)
-    run_dense<i32>(w, i, shape);
+  using T = PanelOf<shape.a>;
+  constexpr Products products =
+      shape.a == Element::f32 ? Products::rounded : Products::exact;
+  if constexpr (shape.edge == 4)
+    dense_quads<products, T>(w, i, shape);
   else
-    run_dense<float>(w, i, shape);
+    dense_blocks<shape.edge, products, T>(w, i, shape);
 }
 
 }  // namespace aiter_moe::emulator::matrix

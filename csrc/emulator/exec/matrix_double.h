@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 // v_mfma_f64_16x16x4_f64 and 4x4x4_4b_f64. A value is a pair of registers. Both shapes have four k
 // in lane groups of sixteen, and rows of D of sixteen columns: row r is in pair r / 4, lane group
-// r % 4. The sixteen columns are one block's, or four of each of four blocks.
+// r % 4. The sixteen columns are one block's, or four of each of four blocks. Chains of fused
+// multiply-adds; a host without them rounds products too.
 #pragma once
 
-#include "emulator/exec/matrix_multiply.h"
 #include "emulator/exec/matrix_operands.h"
 
 namespace aiter_moe::emulator::matrix {
@@ -20,6 +20,14 @@ inline void write_double(Lanes* pair, int lane, double value) {
   const u64 bits = __builtin_bit_cast(u64, value);
   pair[0].lane[lane] = static_cast<u32>(bits);
   pair[1].lane[lane] = static_cast<u32>(bits >> 32);
+}
+
+inline double multiply_add(double a, double b, double c) {
+#if defined(__FMA__) || defined(__aarch64__)
+  return __builtin_fma(a, b, c);
+#else
+  return a * b + c;
+#endif
 }
 
 // The blgp field negates A, B and C.

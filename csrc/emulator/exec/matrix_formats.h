@@ -3,7 +3,7 @@
 // floats. Every value of these formats is exact in f32.
 #pragma once
 
-#include "emulator/wave.h"
+#include "emulator/exec/matrix_vectors.h"
 
 namespace aiter_moe::emulator::matrix {
 
@@ -28,26 +28,25 @@ constexpr FloatFormat e3m2{6, 2, 3, Specials::none};
 constexpr FloatFormat e2m1{4, 1, 1, Specials::none};
 
 template <FloatFormat f>
-constexpr float decode(u32 code) {
+AITER_MOE_MATRIX_INLINE Floats decode(Words code) {
   constexpr u32 sign_bit = 1u << (f.bits - 1);
-  constexpr u32 hidden_bit = 1u << 23, nan = 0x7fc00000;
+  constexpr u32 hidden_bit = 1u << 23, nan = 0x7fc00000, float_infinity = 0x7f800000;
   constexpr u32 rebias = static_cast<u32>(127 - f.bias) << 23;
-  const u32 magnitude = code & (sign_bit - 1);
-  const u32 sign = code & sign_bit ? 1u << 31 : 0;
-  const u32 fraction = magnitude << (23 - f.mantissa);
+  const Words magnitude = code & (sign_bit - 1);
+  const Words fraction = magnitude << (23 - f.mantissa);
   // A subnormal's value is what the hidden bit adds too much; no f32 here is ever subnormal.
-  const float small = __builtin_bit_cast(float, fraction + rebias + hidden_bit) -
-                      __builtin_bit_cast(float, rebias + hidden_bit);
-  u32 out = magnitude >> f.mantissa ? fraction + rebias : __builtin_bit_cast(u32, small);
+  const Floats small = as_floats(fraction + (rebias + hidden_bit)) -
+                       __builtin_bit_cast(float, rebias + hidden_bit);
+  Words out = magnitude < (1u << f.mantissa) ? as_words(small) : fraction + rebias;
   if constexpr (f.specials == Specials::infinities) {
     constexpr u32 infinity = (sign_bit - 1) >> f.mantissa << f.mantissa;
-    out = magnitude >= infinity ? 0x7f800000 | (fraction & (hidden_bit - 1)) : out;
+    out = magnitude >= infinity ? (fraction & (hidden_bit - 1)) | float_infinity : out;
   } else if constexpr (f.specials == Specials::one_nan) {
-    out = magnitude == sign_bit - 1 ? nan : out;
+    out = magnitude == sign_bit - 1 ? Words{} + nan : out;
   } else if constexpr (f.specials == Specials::nan_is_negative_zero) {
-    out = code == sign_bit ? nan : out;
+    out = code == sign_bit ? Words{} + nan : out;
   }
-  return __builtin_bit_cast(float, out | sign);
+  return as_floats(out | (code & sign_bit) << (32 - f.bits));
 }
 
 enum class Element : u8 {
@@ -77,44 +76,42 @@ struct Layout {
 
 constexpr Layout plain_layout(int per_lane) { return {per_lane, per_lane}; }
 
-// Calls decode_one(code) for sixteen lanes from `lane` on: field e of each.
-template <int bits, class T, class Decode>
-void unpack_field(const Lanes* registers, int e, int lane, T* __restrict to, Decode decode_one) {
+// Field e of sixteen lanes from `lane` on.
+template <int bits>
+AITER_MOE_MATRIX_INLINE Words field(const Lanes* registers, int e, int lane) {
   constexpr u32 mask = bits == 32 ? ~0u : (1u << (bits % 32)) - 1;
   const int shift = bits * e % 32;
-  const u32* low = &registers[bits * e / 32].lane[lane];
-  const u32* high = &registers[(bits * e + bits - 1) / 32].lane[lane];
-  for (int n = 0; n < 16; ++n) {
-    u32 code = low[n] >> shift;
-    if constexpr (32 % bits != 0) code |= high[n] << 1 << (31 - shift);
-    to[n] = decode_one(code & mask);
-  }
+  Words code = load<Words>(&registers[bits * e / 32].lane[lane]) >> shift;
+  if constexpr (32 % bits != 0)
+    code |= load<Words>(&registers[(bits * e + bits - 1) / 32].lane[lane]) << 1 << (31 - shift);
+  return code & mask;
 }
 
 // Panels are k-major: element (k, row) at k * edge + row.
 template <int edge, int bits, class T, class Decode>
-void unpack_codes(const Lanes* registers, Layout layout, T* panel, Decode decode_one) {
+void unpack_codes(const Lanes* registers, Layout layout, T* panel, Decode decode_words) {
   constexpr int groups = lanes / edge;
   for (int first = 0; first < layout.per_lane; first += layout.run)
     for (int n = 0; n < layout.run; ++n)
-      for (int lane = 0; lane < lanes; lane += 16) {
+      for (int lane = 0; lane < lanes; lane += width) {
         const int k = first * groups + lane / edge * layout.run + n;
-        unpack_field<bits>(registers, first + n, lane, panel + k * edge + lane % edge,
-                           decode_one);
+        store(panel + k * edge + lane % edge,
+              decode_words(field<bits>(registers, first + n, lane)));
       }
 }
 
 template <int edge, FloatFormat f>
 void unpack_floats(const Lanes* registers, Layout layout, float* panel) {
-  unpack_codes<edge, f.bits>(registers, layout, panel, decode<f>);
+  unpack_codes<edge, f.bits>(registers, layout, panel,
+                             [](Words code) { return decode<f>(code); });
 }
 
 template <int edge>
 void unpack(Element element, const Lanes* registers, Layout layout, float* panel) {
   switch (element) {
     case Element::bf16:
-      return unpack_codes<edge, 16>(registers, layout, panel, [](u32 code) {
-        return __builtin_bit_cast(float, code << 16);
+      return unpack_codes<edge, 16>(registers, layout, panel, [](Words code) {
+        return as_floats(code << 16);
       });
     case Element::f16: return unpack_floats<edge, half>(registers, layout, panel);
     case Element::fp8: return unpack_floats<edge, e4m3>(registers, layout, panel);
@@ -125,12 +122,12 @@ void unpack(Element element, const Lanes* registers, Layout layout, float* panel
     case Element::bf6: return unpack_floats<edge, e3m2>(registers, layout, panel);
     case Element::fp4: return unpack_floats<edge, e2m1>(registers, layout, panel);
     case Element::f32:
-      return unpack_codes<edge, 32>(registers, layout, panel, [](u32 code) {
-        return __builtin_bit_cast(float, code);
+      return unpack_codes<edge, 32>(registers, layout, panel, [](Words code) {
+        return as_floats(code);
       });
     case Element::xf32:  // f32 cut to ten bits of mantissa
-      return unpack_codes<edge, 32>(registers, layout, panel, [](u32 code) {
-        return __builtin_bit_cast(float, code & ~0x1fffu);
+      return unpack_codes<edge, 32>(registers, layout, panel, [](Words code) {
+        return as_floats(code & ~0x1fffu);
       });
     case Element::i8: break;
   }
@@ -138,8 +135,8 @@ void unpack(Element element, const Lanes* registers, Layout layout, float* panel
 
 template <int edge>
 void unpack(Element, const Lanes* registers, Layout layout, i32* panel) {
-  unpack_codes<edge, 8>(registers, layout, panel, [](u32 code) {
-    return static_cast<i32>(static_cast<i8>(code));
+  unpack_codes<edge, 8>(registers, layout, panel, [](Words code) {
+    return reinterpret_cast<Ints>(code << 24) >> 24;
   });
 }
 

@@ -82,12 +82,30 @@ void store_tile(Lanes* registers, const T* tile) {
 
 constexpr int most_tile_elements = 2 * 32 * 32;
 
-// The tiles of `blocks` blocks of C, from registers or a constant; false after a fault.
+// `count` elements of C that are one constant.
+template <class T>
+void fill_addend(Wave& w, const Instruction& i, u16 code, int count, T* out) {
+  const T value = __builtin_bit_cast(T, w.read_scalar(i, code));
+  for (int n = 0; n < count; ++n) out[n] = value;
+}
+
+// C as the rows of its `count` registers, or a constant; false after a fault.
+template <class T>
+bool load_rows(Wave& w, const Instruction& i, u16 code, int count, T* out) {
+  if (!is_vector(code)) {
+    fill_addend(w, i, code, count * lanes, out);
+    return true;
+  }
+  const Lanes* c = registers_of(w, i, code, count);
+  if (c != nullptr) __builtin_memcpy(out, c, count * sizeof(Lanes));
+  return c != nullptr;
+}
+
+// C as the tiles of `blocks` blocks, or a constant; false after a fault.
 template <int edge, class T>
 bool load_addend(Wave& w, const Instruction& i, u16 code, int blocks, T* tiles) {
   if (!is_vector(code)) {
-    const T value = __builtin_bit_cast(T, w.read_scalar(i, code));
-    for (int n = 0; n < blocks * edge * edge; ++n) tiles[n] = value;
+    fill_addend(w, i, code, blocks * edge * edge, tiles);
     return true;
   }
   constexpr int count = result_registers<edge>;

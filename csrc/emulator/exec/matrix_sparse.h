@@ -43,21 +43,23 @@ constexpr int index_shift(const Instruction& i, const SparseShape& shape) {
 template <int edge, class T>
 void multiply_sparse(const Instruction& i, const SparseShape& shape, const T* a, const T* b,
                      const Lanes& index, T* tile) {
+  using Vector = VectorOf<T>;
   const int n = shape.per_lane(), shift = index_shift(i, shape);
   for (int group = 0; group < lanes / edge; ++group)
     for (int e = 0; e < n; ++e)
       for (int row = 0; row < edge; ++row) {
         const u32 choice = index.lane[group * edge + row] >> (shift + 2 * e) & 3;
-        const T factor = a[(group * n + e) * edge + row];
+        const Vector factor = splat(a[(group * n + e) * edge + row]);
         const T* columns = b + (first_choice(shape, group, e) + choice) * edge;
-        for (int column = 0; column < edge; ++column)
-          tile[row * edge + column] =
-              multiply_add(factor, columns[column], tile[row * edge + column]);
+        T* sums = tile + row * edge;
+        for (int v = 0; v < edge; v += width)
+          store(sums + v, multiply_add<Products::exact>(factor, load<Vector>(columns + v),
+                                                        load<Vector>(sums + v)));
       }
 }
 
 template <int edge, class T>
-void run_sparse(Wave& w, const Instruction& i, const SparseShape& shape) {
+[[gnu::noinline]] void run_sparse(Wave& w, const Instruction& i, const SparseShape& shape) {
   Operands operands;
   if (!operands.fetch(w, i, shape.registers(), 2 * shape.registers())) return;
   const Lanes* index = registers_of(w, i, i.src[2], 1);
@@ -73,10 +75,7 @@ void run_sparse(Wave& w, const Instruction& i, const SparseShape& shape) {
 
 template <SparseShape shape>
 void sparse(Wave& w, const Instruction& i) {
-  if constexpr (shape.a == Element::i8)
-    run_sparse<shape.edge, i32>(w, i, shape);
-  else
-    run_sparse<shape.edge, float>(w, i, shape);
+  run_sparse<shape.edge, PanelOf<shape.a>>(w, i, shape);
 }
 
 }  // namespace aiter_moe::emulator::matrix
