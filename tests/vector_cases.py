@@ -24,6 +24,8 @@ TYPES: dict[str, type] = {
 }  # fmt: skip
 FRACTION_BITS = {"f16": 10, "f32": 23, "f64": 52}
 NAMES = "abc"
+# As compilers set it; the assembler's default flushes.
+KEEP_DENORMALS = {"float_denorm_mode_32": 3}
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,7 @@ def check(
         for mask in ((1 << 64) - 1, random_mask(rng))
     ]
     snippets = [
-        snippet(f"case{number}", case, given, mask, rng, directives or {})
+        snippet(f"case{number}", case, given, mask, rng, KEEP_DENORMALS | (directives or {}))
         for number, (case, given, mask) in enumerate(runs)
     ]
     for result, (case, given, mask) in zip(run(snippets, arch), runs, strict=True):

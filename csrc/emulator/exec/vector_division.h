@@ -11,12 +11,14 @@ namespace aiter_moe::emulator::vector {
 template <class T> struct Division;
 template <>
 struct Division<f32> {
-  static constexpr i32 far = 96, tiny = 23, scale = 64, bias = 127, underflow = -150;
+  static constexpr i32 far = 96, tiny = 23, scale = 64, bias = 127, underflow = -150,
+                       overflow = 129;
   static constexpr f32 least_normal = 0x1p-126f, largest = 0x1.fffffep127f;
 };
 template <>
 struct Division<f64> {
-  static constexpr i32 far = 768, tiny = 53, scale = 128, bias = 1023, underflow = -1075;
+  static constexpr i32 far = 768, tiny = 53, scale = 128, bias = 1023, underflow = -1075,
+                       overflow = 1025;
   static constexpr f64 least_normal = 0x1p-1022, largest = 0x1.fffffffffffffp1023;
 };
 
@@ -115,7 +117,7 @@ inline f32 scaled_fma(f32 a, f32 b, f32 c, f64 factor) {
 inline f64 scaled_fma(f64 a, f64 b, f64 c, f64 factor) {
   constexpr f64 step = 0x1p-1074;
   const f64 sum = __builtin_fma(a, b, c), result = sum * factor;
-  if (factor > 1 || __builtin_fabs(result) >= Division<f64>::least_normal) return result;
+  if (factor > 1 || __builtin_fabs(sum) >= Division<f64>::least_normal / factor) return result;
   const f64 dropped = sum - result / factor, lost = lost_by_fma(a, b, c, sum);
   const bool tie = __builtin_fabs(dropped) * 2 == step / factor;
   if (!tie || lost == 0 || (lost < 0) != (dropped < 0)) return result;
@@ -159,12 +161,13 @@ inline T divide_fixup(T a, T b, T c) {
   const T infinity = T(__builtin_inf()), x = magnitude_of(b), y = magnitude_of(c);
   const bool negative = is_negative(b) != is_negative(c);
   const bool invalid = ((x == 0) & (y == 0)) | ((x == infinity) & (y == infinity));
-  const bool vanishes = (x == infinity) | (y == 0) |
-                        (biased_exponent(c) - biased_exponent(b) < D::underflow);
-  const T finite = with_sign(vanishes ? T(0) : a, negative);
-  const T value = (x == 0) | (y == infinity) ? with_sign(infinity, negative) : finite;
-  const T number = invalid ? with_sign(T(__builtin_nan("")), true) : value;
-  return is_nan(c) ? quieted(c) : is_nan(b) ? quieted(b) : number;
+  const i32 exponent = biased_exponent(c) - biased_exponent(b);
+  const bool vanishes = (x == infinity) | (y == 0) | (exponent < D::underflow);
+  const bool unbounded = (x == 0) | (y == infinity) | (exponent > D::overflow);
+  const T finite = choose(vanishes, T(0), a);
+  const T value = with_sign(choose(unbounded & !vanishes, infinity, finite), negative);
+  const T number = choose(invalid, with_sign(T(__builtin_nan("")), true), value);
+  return choose(is_nan(c), quieted(c), choose(is_nan(b), quieted(b), number));
 }
 inline Half divide_fixup_half(Half a, Half b, Half c) {
   const f32 x = to_float(b), y = to_float(c), infinity = __builtin_inff();
