@@ -13,6 +13,9 @@ from aiter_moe.codegen.cpu import RUNTIME_FEATURES, feature_flags
 from aiter_moe.codegen.includes import csrc_root, headers_of
 from aiter_moe.codegen.instance import Instance
 from aiter_moe.codegen.render import (
+    EMULATOR_EXTRAS,
+    EMULATOR_FEATURES,
+    emulator_unit,
     render,
     runtime_unit,
 )
@@ -132,6 +135,18 @@ def test_the_runtime_has_two_builds_whatever_else_a_cpu_can_do() -> None:
     assert runtime_unit(RUNTIME_FEATURES | {"avx2", "amx_tile"}) == wide
     assert runtime_unit(frozenset({"avx512f", "avx2"})) == runtime_unit()
     assert runtime_unit().flags == ()
+
+
+def test_the_emulator_is_built_with_all_it_uses_of_a_cpu_or_with_nothing() -> None:
+    plain, wide = emulator_unit(), emulator_unit(EMULATOR_FEATURES)
+    assert not any(flag.startswith("-m") for flag in plain.flags)
+    assert set(wide.flags) - set(plain.flags) == set(feature_flags(EMULATOR_FEATURES))
+    assert emulator_unit(EMULATOR_FEATURES | {"amx_tile"}) == wide
+    assert emulator_unit(EMULATOR_FEATURES - {"fma"}) == plain
+    more = emulator_unit(EMULATOR_FEATURES | EMULATOR_EXTRAS)
+    assert set(more.flags) - set(wide.flags) == {"-mavx512vnni"}
+    names = [name for name, _ in headers_of(wide.source, csrc_root(), wide.name)]
+    assert {"emulator/emulator.cpp", "emulator/isa/opcodes.inc", "common/pool.h"} <= set(names)
 
 
 def test_features_become_flags_in_a_fixed_order() -> None:
