@@ -8,7 +8,7 @@ SEED ?= 1
 SHAPES ?= gptoss-20b-quick
 TUNED ?= tuned/$(SHAPES).csv
 
-.PHONY: help tune test test-slow fuzz lint build bench clean
+.PHONY: help tune test test-slow fuzz verify lint build bench clean
 
 help:            ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,10 @@ test-slow: $(VENV)/.ready-test  ## run the long sweeps too
 
 fuzz: $(VENV)/.ready-test  ## random kernels, emulated and native: COUNT=2000 SEED=1
 	@PYTHONPATH=tests $(BIN)/python -m differential.compare --count $(COUNT) --seed $(SEED)
+
+verify: $(VENV)/.ready  ## run every gfx950 and gfx942 kernel in the emulator, against float64
+	@$(BIN)/aiter-moe verify --target gfx950 --self-test
+	@$(BIN)/aiter-moe verify --target gfx942 --self-test
 
 lint: $(VENV)/.ready-dev  ## style, types and import contracts
 	$(BIN)/ruff check .

@@ -38,7 +38,7 @@ def _said(subject: Subject, done: int, total: int) -> str:
 
     verdict = "ok" if subject.right else "WRONG"
     return (
-        f"[{done}/{total}] {subject.name}: {len(subject.outcomes)} cases, error "
+        f"[{done}/{total}] {subject.name}: {subject.done} cases, error "
         f"{error_text(subject.error)}, {subject.faults} faults, {subject.seconds:.1f} s, {verdict}"
     )
 
@@ -126,7 +126,8 @@ def select(
     if csv is not None:
         names = named_kernels(csv, target)
         instances, passes = tuple(i for i in instances if i.name in names), ()
-    wanted = _matching([s.name for s in (*instances, *passes)], patterns)
+    names = [i.name for i in instances] + [p.name for p in passes]
+    wanted = _matching(names, patterns)
     kernels = tuple(i for i in instances if i.name in wanted)
     chosen = tuple(p for p in passes if p.name in wanted)
     if not wanted:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import isnan
+from math import isnan, nan
 from typing import Any
 
 from aiter_moe.verify.figures import Figures
@@ -60,63 +60,63 @@ class Subject:
         Kernel name, or ``fused_moe ...``.
     resources : dict
         Registers and memory by the manifest's names; empty where there are none.
-    planned : int
-        Cases to run.
+    keep_right : bool
+        Keep every outcome; else those that are wrong, and the sums of all.
+    planned, done : int
+        Cases to run, and cases that were run.
     refused : Counter
         Reason -> combinations that the kernel does not support.
     outcomes : list of Outcome
         In the order they were run.
+    error, worst : float
+        Largest relative L2 error, and largest error of an element as a part of what is allowed;
+        NaN if any is, or nothing was run.
+    faults : int
+        Of all cases.
+    seconds : float
+        Time of all launches.
+    figures : Figures
+        Sum over the cases.
     failure : str
         Why no case could be run; "" if they could.
     """
 
     name: str
     resources: dict[str, int] = field(default_factory=dict)
+    keep_right: bool = True
     planned: int = 0
+    done: int = 0
     refused: Counter[str] = field(default_factory=Counter)
     outcomes: list[Outcome] = field(default_factory=list)
+    error: float = nan
+    worst: float = nan
+    faults: int = 0
+    seconds: float = 0.0
+    figures: Figures = field(default_factory=Figures)
     failure: str = ""
+
+    def add(self, outcome: Outcome) -> None:
+        """Count a case."""
+        first = self.done == 0
+        self.error = outcome.error if first else _larger(self.error, outcome.error)
+        self.worst = outcome.worst if first else _larger(self.worst, outcome.worst)
+        self.done += 1
+        self.faults += len(outcome.faults)
+        self.seconds += outcome.seconds
+        self.figures.merge(outcome.figures)
+        if self.keep_right or not outcome.right:
+            self.outcomes.append(outcome)
 
     @property
     def right(self) -> bool:
         """Every case that was run is right, and there was one."""
-        return not self.failure and bool(self.outcomes) and not self.wrong
+        return not self.failure and self.done > 0 and not self.wrong
 
     @property
     def wrong(self) -> list[Outcome]:
         """Cases that are not right."""
         return [outcome for outcome in self.outcomes if not outcome.right]
 
-    @property
-    def error(self) -> float:
-        """Largest relative L2 error; NaN if any is."""
-        return _largest([outcome.error for outcome in self.outcomes])
 
-    @property
-    def worst(self) -> float:
-        """Largest error of an element as a part of what is allowed; NaN if any is."""
-        return _largest([outcome.worst for outcome in self.outcomes])
-
-    @property
-    def faults(self) -> int:
-        """Faults of all cases."""
-        return sum(len(outcome.faults) for outcome in self.outcomes)
-
-    @property
-    def seconds(self) -> float:
-        """Time of all launches."""
-        return sum(outcome.seconds for outcome in self.outcomes)
-
-    @property
-    def figures(self) -> Figures:
-        """Sum over the cases."""
-        total = Figures()
-        for outcome in self.outcomes:
-            total.merge(outcome.figures)
-        return total
-
-
-def _largest(values: list[float]) -> float:
-    if not values or any(isnan(value) for value in values):
-        return float("nan")
-    return max(values)
+def _larger(one: float, other: float) -> float:
+    return nan if isnan(one) or isnan(other) else max(one, other)

@@ -73,8 +73,8 @@ def _result_line(subject: Subject, job: Job, with_resources: bool) -> tuple[str,
 
 
 def _cases_text(subject: Subject) -> str:
-    done = len(subject.outcomes)
-    return str(done) if done == subject.planned else f"{done} of {subject.planned}"
+    done, planned = subject.done, subject.planned
+    return str(done) if done == planned else f"{done} of {planned}"
 
 
 def _resource_cells(resources: dict[str, int]) -> tuple[str, ...]:
@@ -155,7 +155,7 @@ def refused_lines(summary: Summary, job: Job) -> list[str]:
 def summary_line(summary: Summary) -> str:
     """Return the result in one line."""
     subjects = summary.subjects
-    cases = sum(len(s.outcomes) for s in subjects)
+    cases = sum(s.done for s in subjects)
     wrong = sum(not s.right for s in subjects)
     faults = sum(s.faults for s in subjects)
     instructions = sum(s.figures.instructions for s in subjects)
@@ -203,6 +203,7 @@ def _subject_json(subject: Subject) -> dict[str, Any]:
         "failure": subject.failure,
         "error": _finite(subject.error),
         "worst_element": _finite(subject.worst),
+        "done": subject.done,
         "seconds": subject.seconds,
         "resources": subject.resources,
         "refused": dict(subject.refused),

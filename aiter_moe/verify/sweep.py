@@ -189,15 +189,16 @@ class Sweep:
             self._resources[name] = combined_resources(manifest["resources"]["kernels"])
 
     def _kernel(self, instance: Instance, machine: Machine) -> Subject:
-        subject = Subject(instance.name, self._resources.get(instance.name, {}))
+        resources = self._resources.get(instance.name, {})
+        subject = Subject(instance.name, resources, keep_right=not self.job.full)
         self.summary.kernels.append(subject)
         if instance.name in self._broken:
             subject.failure = self._broken[instance.name]
             return subject
         cases = self._cases(instance, subject)
         for outcome in overlapped(cases, self.job.seed, machine):
-            subject.outcomes.append(outcome)
-            self.watcher.progress(instance.name, len(subject.outcomes), subject.planned)
+            subject.add(outcome)
+            self.watcher.progress(instance.name, subject.done, subject.planned)
         return subject
 
     def _cases(self, instance: Instance, subject: Subject) -> Iterator[StageCase]:
@@ -231,8 +232,8 @@ class Sweep:
         subject = Subject(what.name, planned=len(TOKENS))
         self.summary.passes.append(subject)
         for tokens in TOKENS:
-            self.watcher.progress(what.name, len(subject.outcomes), len(TOKENS))
-            subject.outcomes.append(run_pass(what, tokens, self.job.seed, machine))
+            self.watcher.progress(what.name, subject.done, len(TOKENS))
+            subject.add(run_pass(what, tokens, self.job.seed, machine))
         return subject
 
 
