@@ -20,7 +20,7 @@ constexpr u32 inputs_f64 = 1 << 6, outputs_f64 = 1 << 7;
 constexpr u32 dx10_clamp = 1 << 8, ieee = 1 << 9;
 constexpr u32 fp16_overflow = 1 << 23;
 constexpr u32 usual = inputs_f32 | outputs_f32 | inputs_f64 | outputs_f64;  // and to nearest
-constexpr u32 usual_mask = 0xff;
+constexpr u32 usual_mask = 0xff | fp16_overflow;
 }  // namespace mode
 
 // Inline constants of 16-bit floats, by code from operand::half.
@@ -136,9 +136,12 @@ inline bool keeps_output_denormals(const Wave& w, Kind kind) {
   return w.mode & (kind == Kind::f32 ? mode::outputs_f32 : mode::outputs_f64);
 }
 
-// Results are rounded to nearest only: code that asks for another rounding is reported.
+// Results are rounded to nearest only, and large halves become infinite: code that asks for
+// something else is reported.
 inline void check_rounding(Wave& w, const Instruction& i, const Shape& shape) {
   if (!depends_on_mode(shape) || !is_float(shape.result)) return;
+  if (shape.result == Kind::f16 && (w.mode & mode::fp16_overflow))
+    w.fault(FaultKind::bad_instruction, i, 0, 0, "halves that saturate (FP16_OVFL)");
   if (w.mode & (shape.result == Kind::f32 ? mode::round_f32 : mode::round_f64))
     w.fault(FaultKind::bad_instruction, i, 0, 0, "rounding mode other than to nearest even");
 }

@@ -114,9 +114,9 @@ inline void start_wave(Wave& wave, const StartAddresses& start) {
   wave.pc = program.entry;
   wave.scc = false;
   wave.state = State::running;
-  // FLOAT_MODE, DX10_CLAMP and IEEE_MODE of the descriptor, where the MODE register has them.
+  // FLOAT_MODE, DX10_CLAMP, IEEE_MODE and FP16_OVFL of the descriptor, where MODE has them.
   wave.mode = (program.rsrc1 >> 12 & 0xFF) | (program.rsrc1 >> 21 & 1) << 8 |
-              (program.rsrc1 >> 23 & 1) << 9;
+              (program.rsrc1 >> 23 & 1) << 9 | (program.rsrc1 >> 26 & 1) << 23;
   wave.counters = {};
   wave_start::Scalars scalars(wave);
   wave_start::add_user_scalars(scalars, program, start);
