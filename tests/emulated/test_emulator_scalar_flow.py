@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 from gcn_asm import Result, Snippet, run
 
@@ -78,6 +79,53 @@ def test_registers_addressed_by_m0() -> None:
         "s[16:17]": 0x123456789,
         "s[20:21]": 0x123456789,
     }
+
+
+def test_index_mode_counts_registers_from_m0() -> None:
+    """Arrays in registers, as compilers index them: sources, destinations, and an index changed."""
+    body = """
+    s_set_gpr_idx_on s4, gpr_idx(SRC0)
+    v_mov_b32 v20, v10
+    s_set_gpr_idx_off
+    s_set_gpr_idx_on s5, gpr_idx(DST)
+    v_mov_b32 v24, v10
+    s_set_gpr_idx_idx s4
+    v_mov_b32 v24, 7
+    s_set_gpr_idx_mode gpr_idx(SRC0,DST)
+    v_mov_b32 v30, v10
+    s_set_gpr_idx_off
+    v_mov_b32 v21, v10
+    """
+    rows = np.arange(4 * 64, dtype=np.uint32).reshape(4, 64)
+    inputs = {"v[10:13]": rows, "s4": 2, "s5": 1, "m0": 0xFFFF0F00}
+    outputs = ["v20", "v25", "v26", "v32", "v21", "m0"]
+    (result,) = run([Snippet("k", body, inputs, outputs)])
+    for key, wanted in {
+        "v20": rows[2],
+        "v25": rows[0],
+        "v26": 7,
+        "v32": rows[2],
+        "v21": rows[0],
+    }.items():
+        np.testing.assert_array_equal(result[key], np.broadcast_to(wanted, 64), err_msg=key)
+    assert result["m0"] == 0xFFFF9F02
+    executed = sum(row.hits for row in result.report.instructions)
+    assert executed == result.report.counters["instructions"]
+
+
+@pytest.mark.parametrize(
+    ("inside", "words"),
+    [
+        ("v_add_u32 v20, v10, v10", "index mode"),
+        ("s_barrier", "index mode"),
+        ("v_mov_b32 v2, v250", "past"),
+    ],
+)
+def test_index_mode_is_for_moves_among_registers(inside: str, words: str) -> None:
+    body = f"s_set_gpr_idx_on s4, gpr_idx(SRC0)\n{inside}\ns_set_gpr_idx_off"
+    (fault,) = faults_of(body, inputs={"s4": 9, "v10": 0}).report.faults
+    assert fault.kind.name == "bad_instruction"
+    assert words in fault.detail
 
 
 BRANCHES = [

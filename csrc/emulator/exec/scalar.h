@@ -6,6 +6,7 @@
 #include "emulator/exec/scalar_alu.h"
 #include "emulator/exec/scalar_flow.h"
 #include "emulator/exec/scalar_hardware.h"
+#include "emulator/exec/scalar_index.h"
 #include "emulator/exec/scalar_masks.h"
 #include "emulator/exec/scalar_moves.h"
 #include "emulator/handlers.h"
@@ -162,6 +163,12 @@ constexpr HandlerEntry entries[] = {
     {"s_getreg_b32", get_register},
     {"s_setreg_b32", set_register},
     {"s_setreg_imm32_b32", set_register_immediate},
+
+    // Index mode
+    {"s_set_gpr_idx_on", index_on},
+    {"s_set_gpr_idx_off", index_off},
+    {"s_set_gpr_idx_idx", index_index},
+    {"s_set_gpr_idx_mode", index_mode},
 
     // Control flow
     {"s_branch", jump},
