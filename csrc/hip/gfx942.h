@@ -45,9 +45,9 @@ template <int Requests> struct GatheredRows {
 
 // The 8 fp4 codes of a dword times the power of two of their block, as 8 bf16. The magnitudes
 // times the scale are kept as two tables of bytes, made once for the 32 codes of a block: a
-// selector of 3 bits finds a byte among 8. Each entry is the bf16 nearest to magnitude times
-// scale and exact where bf16 has the product, subnormal ones (scale byte 0 is 2^-127) included;
-// past bf16's range it is infinite, and under the NaN scale (byte 255) every code is NaN.
+// selector of 3 bits finds a byte among 8. Every product is exact, subnormal ones (scale byte 0 is
+// 2^-127) included; past bf16's range it is infinite, and under the NaN scale (byte 255) every
+// code is NaN. The measure is what the convert instruction of gfx950 is emulated to do.
 struct Fp4Decoder {
   u32 low[2];   // less significant bytes of magnitudes 0..3, 4..7
   u32 high[2];
