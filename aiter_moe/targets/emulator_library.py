@@ -42,7 +42,7 @@ MIRRORS = (
     ("InstructionHits", HITS.itemsize),
 )
 # Instructions a wave may take before it counts as hung.
-INSTRUCTION_LIMIT = 1 << 32
+INSTRUCTION_LIMIT = 1 << 28
 
 _Tensor: TypeAlias = torch.Tensor | np.ndarray[Any, Any]
 # ctypes has no public names for its simple types.

@@ -57,7 +57,7 @@ inline hipError_t told(hipError_t error) {
 
 inline Options& options() {
   constexpr u32 every_check = bit(FaultKind::count) - 1;
-  constexpr u64 instruction_limit = 1ull << 32;
+  constexpr u64 instruction_limit = 1ull << 28;
   if (!runtime.options_set) runtime.options = {0, every_check, 0, instruction_limit};
   runtime.options_set = true;
   return runtime.options;

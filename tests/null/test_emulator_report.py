@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: MIT
+"""Reports of emulated launches, and which bytes a launch may touch."""
+
+import numpy as np
+import pytest
+import torch
+
+from aiter_moe.errors import LaunchError
+from aiter_moe.targets.emulator_library import Library, span, united
+from aiter_moe.targets.emulator_report import (
+    ALL_CHECKS,
+    COUNTERS,
+    HITS,
+    CounterWords,
+    EmulatorFaultError,
+    FaultKind,
+    FaultRecord,
+    InstructionClass,
+    LaunchReport,
+)
+
+
+def make_report(faults=()):
+    rows = [
+        (0, InstructionClass.salu, 8, b"s_mov_b32 s0, 0"),
+        (4, InstructionClass.valu, 16, b"v_add_f32_e32 v0, v1, v2"),
+        (8, InstructionClass.mfma, 4, b"v_mfma_f32_16x16x32_bf16 a[0:3], v[0:3], v[4:7], a[0:3]"),
+        (16, InstructionClass.mfma, 2, b"v_mfma_f32_16x16x32_bf16 a[4:7], v[0:3], v[4:7], a[4:7]"),
+        (24, InstructionClass.valu, 0, b"v_add_f32_e32 v9, v1, v2"),
+        (28, InstructionClass.other, 8, b"s_endpgm"),
+    ]
+    counters = CounterWords(**{name: n for n, name in enumerate(COUNTERS)})
+    return LaunchReport.of("k", list(faults), counters, np.array(rows, HITS), 0.5)
+
+
+def test_executed_instructions_are_counted_by_name_and_class():
+    report = make_report()
+    assert report.by_mnemonic() == {
+        "s_mov_b32": 8, "v_add_f32_e32": 16, "v_mfma_f32_16x16x32_bf16": 6, "s_endpgm": 8,
+    }  # fmt: skip
+    assert report.by_mnemonic(InstructionClass.mfma) == {"v_mfma_f32_16x16x32_bf16": 6}
+    by_class = report.by_class()
+    assert set(by_class) == set(InstructionClass)
+    assert {kind.name: n for kind, n in by_class.items() if n} == {
+        "salu": 8, "valu": 16, "mfma": 6, "other": 8,
+    }  # fmt: skip
+    assert report.instructions[3].pc == 16
+    assert report.instructions[4].hits == 0
+
+
+def test_counters_have_names():
+    assert dict(make_report().counters) == {name: n for n, name in enumerate(COUNTERS)}
+    with pytest.raises(TypeError):
+        make_report().counters["waves"] = 3
+
+
+def record(kind, pc, times=1):
+    return FaultRecord(
+        kind=kind, pc=pc, occurrences=times, group=(3, 0, 1), wave=2, lane=17, kernel=b"k",
+        instruction=b"ds_read_b32 v1, v2", detail=b"beyond 64 bytes",
+    )  # fmt: skip
+
+
+def test_a_fault_reads_as_one_line():
+    (fault,) = make_report([record(FaultKind.lds_out_of_range, 0x40, 5)]).faults
+    assert str(fault) == (
+        "lds_out_of_range at 0x40 'ds_read_b32 v1, v2': beyond 64 bytes "
+        "(workgroup (3, 0, 1), wave 2, lane 17, 5 times)"
+    )
+
+
+def test_an_error_names_the_kernel_and_its_first_faults():
+    faults = [record(FaultKind.lds_race, 4 * n) for n in range(11)]
+    error = EmulatorFaultError(make_report(faults))
+    assert len(error.report.faults) == 11
+    text = str(error)
+    assert text.startswith("k ran with faults")
+    assert text.count("lds_race") == 8
+    assert "3 more" in text
+
+
+def test_every_kind_of_fault_has_a_bit():
+    assert 2 ** len(FaultKind) - 1 == ALL_CHECKS
+
+
+def touched(tensor):
+    """Return the first byte of any element and the one behind the last, element by element."""
+    size = tensor.element_size()
+    flat = torch.arange(tensor.untyped_storage().nbytes() // size)
+    places = torch.as_strided(flat, tensor.shape, tensor.stride(), tensor.storage_offset())
+    start = tensor.untyped_storage().data_ptr()
+    return start + int(places.min()) * size, start + (int(places.max()) + 1) * size
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda t: t, lambda t: t[2:5], lambda t: t[:, 3:7], lambda t: t.T, lambda t: t[1::2, ::3],
+        lambda t: t[3, 5], lambda t: t[:, :1].expand(10, 6),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.uint8])
+def test_the_span_of_a_tensor_is_what_its_elements_touch(view, dtype):
+    tensor = view(torch.zeros(10, 12, dtype=dtype))
+    assert span(tensor) == touched(tensor)
+
+
+def test_the_span_of_an_array_is_that_of_the_same_tensor():
+    array = np.zeros((6, 8), np.int32)
+    for part in (array, array[1:4, 2:], array.T, array[::2]):
+        assert span(part) == span(torch.from_numpy(part))
+    assert span(array[:0])[0] == span(array[:0])[1]
+
+
+def test_overlapping_spans_are_one_and_neighbours_two():
+    spans = [(40, 50), (10, 20), (15, 30), (30, 40), (12, 13), (60, 60)]
+    assert united(iter(spans)) == [(10, 30), (30, 40), (40, 50)]
+
+
+def test_a_file_that_is_no_library_is_refused_by_name(tmp_path):
+    path = tmp_path / "kernel.so"
+    path.write_text("nothing")
+    with pytest.raises(LaunchError, match=r"cannot load .*kernel\.so"):
+        Library(path)
