@@ -9,6 +9,7 @@ import numpy as np
 
 LANES = 64
 ALL = (1 << LANES) - 1
+POISON = 0x7FC0DEAD  # what no memory held
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,10 @@ class Width:
             return raw.view(np.uint32).T
         kind = {1: np.int8, 2: np.int16} if self.signed else {1: np.uint8, 2: np.uint16}
         values = raw.view(kind[self.bytes]).astype(np.int64)[:, 0]
-        if self.half:
-            values = (values & 0xFFFF) << (16 if self.half == "high" else 0)
+        if self.half == "high":
+            values = (values & 0xFFFF) << 16 | POISON & 0xFFFF
+        elif self.half == "low":
+            values = values & 0xFFFF | POISON & 0xFFFF0000
         return (values & 0xFFFFFFFF).astype(np.uint32)[None]
 
     def stored(self, registers: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ from memory_widths import (
     ALL,
     LANES,
     LOADS,
+    POISON,
     STORES,
     Width,
     apart,
@@ -27,7 +28,6 @@ pytestmark = pytest.mark.usefixtures("gfx950_compiler")
 
 SIZE = 4096
 OFFSETS = (0, 4, 25, -16)
-POISON = 0x7FC0DEAD
 
 
 def expected(width: Width, raw: np.ndarray, mask: int) -> np.ndarray:

@@ -128,6 +128,11 @@ CASES = [
               "v_addc_co_u32 v11, vcc, 0, v11, vcc\nflat_load_dword v8, v[10:11]\n"
               "{vmcnt(0) lgkmcnt(0)}\nv_mov_b32 v9, v8", instead="lgkmcnt(0)"),
     Forgotten(
+        "flat_loads_come_in_any_order",
+        "v_add_co_u32 v10, vcc, s4, v1\nv_mov_b32 v11, s5\nv_addc_co_u32 v11, vcc, 0, v11, vcc\n"
+        "flat_load_dword v8, v[10:11]\n{vmcnt(0) lgkmcnt(0)}\nflat_load_dword v8, v[10:11]",
+    ),
+    Forgotten(
         "load_before_a_flat_one",
         "v_add_co_u32 v10, vcc, s4, v1\nv_mov_b32 v11, s5\nv_addc_co_u32 v11, vcc, 0, v11, vcc\n"
         "global_load_dword v8, v1, s[4:5]\nflat_load_dword v9, v[10:11]\n{vmcnt(0)}\n"

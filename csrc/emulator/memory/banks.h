@@ -29,43 +29,57 @@ inline u32 busiest_slot(const u32* places, u32 count, u32 slots) {
   return most;
 }
 
-// The places of the lanes in `kept` fall in different slots of their phase.
-inline bool all_slots_differ(const u32* places, u32 count, u32 slots, u64 kept) {
-  u64 used = 0;
-  for (u32 n = 0; n < count; ++n) used |= (kept >> n & 1) << (places[n] & (slots - 1));
-  return __builtin_popcountll(used) == __builtin_popcountll(kept);
-}
-
 struct BankCycles {
   u32 taken;
   u32 ideal;  // without conflicts
 };
+
+// Bit n of `crowded`: phase n has lanes of `kept` that share a slot.
+template <u32 phase_lanes>
+inline u32 crowded_phases(const u32* place, u64 kept) {
+  u64 slot[lanes];
+  for (int lane = 0; lane < lanes; ++lane)
+    slot[lane] = (kept >> lane & 1) << (place[lane] & (phase_lanes - 1));
+  u32 crowded = 0;
+  for (u32 phase = 0; phase < lanes / phase_lanes; ++phase) {
+    u64 used = 0;
+    for (u32 n = 0; n < phase_lanes; ++n) used |= slot[phase * phase_lanes + n];
+    const u64 own = kept >> phase * phase_lanes & (all_lanes >> (lanes - phase_lanes));
+    crowded |= static_cast<u32>(__builtin_popcountll(used) != __builtin_popcountll(own)) << phase;
+  }
+  return crowded;
+}
+
+// Idle lanes repeat another's place, which costs nothing.
+template <u32 phase_lanes>
+inline BankCycles count_phases(const u32* place, u64 active) {
+  const u32 crowded =
+      crowded_phases<phase_lanes>(place, ~likely_repeats(place, static_cast<int>(phase_lanes)));
+  BankCycles cycles{0, 0};
+  for (u32 phase = 0; phase < lanes / phase_lanes; ++phase) {
+    const u32 begin = phase * phase_lanes;
+    if ((active >> begin & (all_lanes >> (lanes - phase_lanes))) == 0) continue;
+    ++cycles.ideal;
+    cycles.taken += crowded >> phase & 1 ? busiest_slot(place + begin, phase_lanes, phase_lanes) : 1;
+  }
+  return cycles;
+}
 
 // One piece of an access. A place is an address in units of the access, of at least a dword: a
 // phase has as many lanes as there are places for. (b96 counts as b128.)
 inline BankCycles bank_cycles(const LdsAccess& access, u32 displacement, u32 banks) {
   const u32 shift = access.bytes <= 4 ? 2 : access.bytes <= 8 ? 3 : 4;
   const u32 phase_lanes = banks >> (shift - 2);
-  BankCycles cycles{0, 0};
-  if (access.run && access.bytes >= 4) {
-    cycles.taken = cycles.ideal = lanes / phase_lanes;
-    return cycles;
-  }
+  if (access.run && access.bytes >= 4) return {lanes / phase_lanes, lanes / phase_lanes};
   u32 place[lanes];
   for (int lane = 0; lane < lanes; ++lane)
     place[lane] = (access.address[lane] + displacement) >> shift;
-  const u64 kept = ~likely_repeats(place, static_cast<int>(phase_lanes));
-  for (u32 begin = 0; begin < lanes; begin += phase_lanes) {
-    const u64 phase = (phase_lanes == lanes ? all_lanes : (1ull << phase_lanes) - 1) << begin;
-    if ((access.lanes & phase) == 0) continue;
-    ++cycles.ideal;
-    // Idle lanes repeat another's place, which costs nothing.
-    if (all_slots_differ(place + begin, phase_lanes, phase_lanes, (kept & phase) >> begin))
-      ++cycles.taken;
-    else
-      cycles.taken += busiest_slot(place + begin, phase_lanes, phase_lanes);
+  switch (phase_lanes) {
+    case 64: return count_phases<64>(place, access.lanes);
+    case 32: return count_phases<32>(place, access.lanes);
+    case 16: return count_phases<16>(place, access.lanes);
+    default: return count_phases<8>(place, access.lanes);
   }
-  return cycles;
 }
 
 inline void count_banks(Wave& w, const LdsAccess& access) {

@@ -3,11 +3,12 @@
 // Any alignment is legal, as for global memory. Not here: atomics (atomics.h), the lds flag
 // (lds_dma.h); swizzled buffers and typed formats are refused.
 //
-// Range check (CDNA3 ISA, buffer addressing): a raw access is out of range from the byte on where
-// vector offset + instruction offset + scalar offset reach num_records, by the dword for wide
-// accesses; one with an index, where the index reaches num_records and there is a stride. LLVM's
-// documentation leaves the scalar offset out of the check. An access whose fate depends on that is
-// reported, since a kernel must not rely on either.
+// Range check: a raw access is out of range from the byte on where vector, instruction and scalar
+// offset together reach num_records, by the dword for wide accesses; one with an index (a register
+// or, in such descriptors, the lane's number) and a stride, where the index reaches num_records.
+// The CDNA ISA documents compare the offset with num_records - scalar offset and say the scalar
+// offset is no part of the offset, which LLVM's documentation takes for "not checked". An access
+// whose fate depends on that is reported, since a kernel must not rely on either.
 #pragma once
 
 #include "emulator/memory/lane_addresses.h"
@@ -60,7 +61,6 @@ struct Checked {
 inline void form_by_offset(Wave& w, const Instruction& i, const Descriptor& descriptor, u64 which,
                            LaneAddresses& at, Checked& checked) {
   const u64 fixed = checked.scalar + static_cast<u32>(i.offset);
-  const u64 per_lane = descriptor.adds_lane() ? descriptor.stride : 0;
   if (i.offset_enabled) {
     w.need(i, i.address, which);
     const Lanes& offset = w.vector[i.address - operand::v0];
@@ -68,23 +68,27 @@ inline void form_by_offset(Wave& w, const Instruction& i, const Descriptor& desc
   } else {
     for (int lane = 0; lane < lanes; ++lane) checked.begin[lane] = fixed;
   }
-  if (per_lane != 0)
-    for (u32 lane = 0; lane < lanes; ++lane) checked.begin[lane] += per_lane * lane;
-  for (int lane = 0; lane < lanes; ++lane)
-    at.at[lane] = descriptor.base + checked.begin[lane];
+  for (int lane = 0; lane < lanes; ++lane) at.at[lane] = descriptor.base + checked.begin[lane];
+}
+
+// A register of 64 lanes, or zeros where the instruction has none.
+inline void read_optional(Wave& w, const Instruction& i, u16 code, bool present, u64 which,
+                          Lanes& out) {
+  if (present) {
+    w.need(i, code, which);
+    out = w.vector[code - operand::v0];
+  } else {
+    fill(out, 0);
+  }
 }
 
 // The same with an index, in units of the stride; then that is what is checked.
 inline void form_by_index(Wave& w, const Instruction& i, const Descriptor& descriptor, u64 which,
                           LaneAddresses& at, Checked& checked) {
-  w.need(i, i.address, which);
-  const Lanes& index = w.vector[i.address - operand::v0];
-  Lanes offset;
-  fill(offset, 0);
-  if (i.offset_enabled) {
-    w.need(i, static_cast<u16>(i.address + 1), which);
-    offset = w.vector[i.address - operand::v0 + 1];
-  }
+  Lanes index, offset;
+  read_optional(w, i, i.address, i.index_enabled, which, index);
+  read_optional(w, i, static_cast<u16>(i.address + i.index_enabled), i.offset_enabled, which,
+                offset);
   const u64 fixed = checked.scalar + static_cast<u32>(i.offset);
   const u32 per_lane = descriptor.adds_lane();
   const bool by_row = descriptor.stride != 0;
@@ -145,7 +149,7 @@ inline void check_range(Wave& w, const Instruction& i, const Descriptor& descrip
   Checked checked;
   checked.scalar = w.read_scalar(i, i.scalar_offset);
   checked.size = bytes;
-  if (i.index_enabled)
+  if (i.index_enabled || descriptor.adds_lane())
     form_by_index(w, i, descriptor, which, sorted.at, checked);
   else
     form_by_offset(w, i, descriptor, which, sorted.at, checked);

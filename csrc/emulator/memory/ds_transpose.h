@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // ds_read_b64_tr_b16, _b8, _b4 and ds_read_b96_tr_b6 of gfx950: sixteen lanes read a matrix of
-// sixteen columns, row after row as their addresses lie, and lane n gets column n. EXEC must be all
+// sixteen columns, row after row in the order of lanes, and lane n gets column n. EXEC must be all
 // ones and addresses aligned to the 8 bytes (b96: 4) a lane reads.
 #pragma once
 
@@ -8,42 +8,34 @@
 
 namespace aiter_moe::emulator {
 
-template <u32 bytes>
-struct LanePiece {
-  u8 byte[bytes];
+// What sixteen lanes read, side by side: elements of `bits` bits, row after row.
+template <u32 bits, u32 bytes>
+struct TurnedMatrix {
+  static constexpr u32 columns = 16, rows = 8 * bytes / bits, words = bytes / 4;
+  u8 raw[columns * bytes + 4];  // elements are read as dwords, the last ones beyond the end
+
+  u32 element(u32 row, u32 column) const {
+    const u32 bit = (row * columns + column) * bits;
+    u32 dword;
+    __builtin_memcpy(&dword, raw + bit / 8, sizeof dword);
+    return dword >> bit % 8 & ((1u << bits) - 1);
+  }
+
+  // Column n, packed from its first row on, goes to lane n of each of `words` registers.
+  void turn(u32 (&out)[words][columns]) const {
+    for (u32 row = 0; row < rows; ++row) {
+      const u32 bit = row * bits, word = bit / 32, shift = bit % 32;
+      const bool first = shift == 0, split = shift + bits > 32;
+      for (u32 column = 0; column < columns; ++column) {
+        const u32 value = element(row, column);
+        out[word][column] = (first ? 0 : out[word][column]) | value << shift;
+        if (split) out[word + 1][column] = value >> (32 - shift);
+      }
+    }
+  }
 };
 
-template <u32 element_bits, u32 bytes>
-inline u32 element_of(const LanePiece<bytes>& piece, u32 index) {
-  const u32 bit = index * element_bits;
-  u32 word = piece.byte[bit / 8];
-  if (bit / 8 + 1 < bytes) word |= static_cast<u32>(piece.byte[bit / 8 + 1]) << 8;
-  return word >> bit % 8 & ((1u << element_bits) - 1);
-}
-
-template <u32 element_bits, u32 bytes>
-inline void put_element(u32 (&words)[bytes / 4], u32 index, u32 value) {
-  const u32 bit = index * element_bits;
-  words[bit / 32] |= value << bit % 32;
-  if (bit % 32 + element_bits > 32) words[bit / 32 + 1] |= value >> (32 - bit % 32);
-}
-
-// A lane's piece holds `elements` of a row; so 16 / elements lanes hold one row.
-template <u32 element_bits, u32 bytes>
-inline void transpose_group(const LanePiece<bytes>* pieces, Lanes* rows, u32 first_lane) {
-  constexpr u32 columns = 16, elements = 8 * bytes / element_bits;
-  for (u32 column = 0; column < columns; ++column) {
-    u32 words[bytes / 4] = {};
-    for (u32 row = 0; row < elements; ++row) {
-      const u32 lane = columns / elements * row + column / elements;
-      put_element<element_bits, bytes>(
-          words, row, element_of<element_bits>(pieces[first_lane + lane], column % elements));
-    }
-    for (u32 n = 0; n < bytes / 4; ++n) rows[n].lane[first_lane + column] = words[n];
-  }
-}
-
-template <u32 element_bits, u8 bytes>
+template <u32 bits, u8 bytes>
 inline void ds_read_transposed(Wave& w, const Instruction& i) {
   LdsAccess& access = begin_lds(w, i, static_cast<u32>(i.offset), 0, bytes, LdsUse::read);
   if (access.lanes != all_lanes)
@@ -57,10 +49,18 @@ inline void ds_read_transposed(Wave& w, const Instruction& i) {
     w.fault(FaultKind::misaligned, i, access.address[0], 0, "transposing read");
   w.counters.lds_read_bytes += lds_bytes_of(access, 1);
   issue_lds(w, i, i.dst, bytes / 4, all_lanes);
-  LanePiece<bytes> pieces[lanes];
-  for (int lane = 0; lane < lanes; ++lane) load_unaligned(at.at[lane], pieces[lane]);
-  for (u32 first_lane = 0; first_lane < lanes; first_lane += 16)
-    transpose_group<element_bits, bytes>(pieces, &w.vector[i.dst - operand::v0], first_lane);
+  using Matrix = TurnedMatrix<bits, bytes>;
+  for (u32 first = 0; first < lanes; first += Matrix::columns) {
+    Matrix matrix = {};
+    for (u32 n = 0; n < Matrix::columns; ++n)
+      __builtin_memcpy(matrix.raw + n * bytes, reinterpret_cast<const void*>(at.at[first + n]),
+                       bytes);
+    u32 turned[Matrix::words][Matrix::columns];
+    matrix.turn(turned);
+    for (u32 word = 0; word < Matrix::words; ++word)
+      __builtin_memcpy(&w.vector[i.dst - operand::v0 + word].lane[first], turned[word],
+                       sizeof turned[word]);
+  }
 }
 
 }  // namespace aiter_moe::emulator

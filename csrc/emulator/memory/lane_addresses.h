@@ -8,9 +8,6 @@
 
 namespace aiter_moe::emulator {
 
-// What a load from nowhere yields: a NaN in f32, and in the upper half as bf16.
-constexpr u32 poison = 0x7fc0dead;
-
 // Bytes that lanes without a place of their own are pointed to.
 struct alignas(16) Spare {
   u32 words[4];
@@ -27,7 +24,7 @@ inline void redirect(LaneAddresses& at, u64 which, u64 place) {
 
 inline bool in_one_range(Wave& w, const LaneAddresses& at, u32 bytes, Access use) {
   u64 low = at.at[0], high = at.at[0];
-  for (int lane = 1; lane < lanes; ++lane) {
+  for (int lane = 0; lane < lanes; ++lane) {
     low = smaller(low, at.at[lane]);
     high = larger(high, at.at[lane]);
   }

@@ -120,11 +120,11 @@ class LdsShadow {
   }
 
   QuickTags quick_tags(u32 wave) const;
-  bool visit_run(u32 dword, u32 count, const QuickTags& q, LdsUse use);
+  bool visit_run(u32 dword, u32 count, QuickTags q, LdsUse use);
   template <int n>
-  bool visit_lanes(const LdsAccess& access, u32 displacement, const QuickTags& q);
+  bool visit_lanes(const LdsAccess& access, u32 displacement, QuickTags q);
   template <LdsUse use>
-  bool visit_narrow(const LdsAccess& access, const QuickTags& q);
+  bool visit_narrow(const LdsAccess& access, QuickTags q);
   bool visit_quickly(const LdsAccess& access, u32 displacement, u32 wave);
   void visit_piece(const LdsAccess& access, u32 displacement, u32 wave, LdsFindings& findings);
   u32 visit_bytes(u32 address, u32 bytes, u32 wave, LdsUse use, u32& other);

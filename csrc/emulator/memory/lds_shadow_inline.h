@@ -31,6 +31,12 @@ template <class V>
 [[gnu::always_inline]] inline void select(V& to, const V& mask, const V& a, const V& b) {
   to = (mask & a) | (~mask & b);
 }
+inline void fill_tags(u32* to, u32 count, u32 value) {
+  const Tags<16>::Vector sixteen = Tags<16>::Vector{} + value;
+  u32 n = 0;
+  for (; n + 16 <= count; n += 16) store_tags(to + n, sixteen);
+  for (; n < count; ++n) to[n] = value;
+}
 template <class V>
 inline bool any(const V& mask) {
   u32 together = 0;
@@ -38,7 +44,8 @@ inline bool any(const V& mask) {
   return together != 0;
 }
 
-// What the quick cases compare with.
+// What the quick cases compare with. Passed by value: as a reference it could be what tags are
+// stored to, and would be read again for every vector of them.
 struct QuickTags {
   u32 first;      // base of the workgroup's first epoch
   u32 span;       // from there to the current epoch
@@ -93,17 +100,23 @@ inline QuickTags LdsShadow::quick_tags(u32 wave) const {
 }
 
 // A run of dwords, a multiple of 16. Returns whether all were quick cases.
-inline bool LdsShadow::visit_run(u32 dword, u32 count, const QuickTags& q, LdsUse use) {
+inline bool LdsShadow::visit_run(u32 dword, u32 count, QuickTags q, LdsUse use) {
   Tags<16>::Vector odd = {}, w, r;
-  for (u32 n = dword; n < dword + count; n += 16) {
-    load_tags(write_tags_ + n, w);
-    load_tags(read_tags_ + n, r);
-    if (use == LdsUse::read) {
+  u32* const write_tags = write_tags_ + dword;
+  u32* const read_tags = read_tags_ + dword;
+  if (use == LdsUse::read) {
+    for (u32 n = 0; n < count; n += 16) {
+      load_tags(write_tags + n, w);
+      load_tags(read_tags + n, r);
       quick_read(q, w, r, odd);
-      store_tags(read_tags_ + n, r);
-    } else {
+      store_tags(read_tags + n, r);
+    }
+  } else {
+    for (u32 n = 0; n < count; n += 16) {
+      load_tags(write_tags + n, w);
+      load_tags(read_tags + n, r);
       quick_write(q, w, r, odd);
-      store_tags(write_tags_ + n, w);
+      store_tags(write_tags + n, w);
     }
   }
   return !any(odd);
@@ -161,20 +174,25 @@ template <int n>
 
 // `n` dwords a lane, anywhere. Idle lanes repeat another's address, which changes nothing.
 template <int n>
-bool LdsShadow::visit_lanes(const LdsAccess& access, u32 displacement, const QuickTags& q) {
+bool LdsShadow::visit_lanes(const LdsAccess& access, u32 displacement, QuickTags q) {
   u32 dwords[64];
   for (int lane = 0; lane < 64; ++lane) dwords[lane] = (access.address[lane] + displacement) / 4;
   Tags<16>::Vector odd = {}, w, r;
-  const bool reads = access.use == LdsUse::read;
-  for (int lane = 0; lane < 64; lane += 16 / n) {
-    gather_tags<n>(write_tags_, dwords + lane, w);
-    gather_tags<n>(read_tags_, dwords + lane, r);
-    if (reads) {
+  u32* const write_tags = write_tags_;
+  u32* const read_tags = read_tags_;
+  if (access.use == LdsUse::read) {
+    for (int lane = 0; lane < 64; lane += 16 / n) {
+      gather_tags<n>(write_tags, dwords + lane, w);
+      gather_tags<n>(read_tags, dwords + lane, r);
       quick_read(q, w, r, odd);
-      scatter_tags<n>(read_tags_, dwords + lane, r);
-    } else {
+      scatter_tags<n>(read_tags, dwords + lane, r);
+    }
+  } else {
+    for (int lane = 0; lane < 64; lane += 16 / n) {
+      gather_tags<n>(write_tags, dwords + lane, w);
+      gather_tags<n>(read_tags, dwords + lane, r);
       quick_write(q, w, r, odd);
-      scatter_tags<n>(write_tags_, dwords + lane, w);
+      scatter_tags<n>(write_tags, dwords + lane, w);
     }
   }
   return !any(odd);
@@ -182,7 +200,7 @@ bool LdsShadow::visit_lanes(const LdsAccess& access, u32 displacement, const Qui
 
 // One or two bytes a lane, none of them in two dwords: only a part of each tag changes.
 template <LdsUse use>
-bool LdsShadow::visit_narrow(const LdsAccess& access, const QuickTags& q) {
+bool LdsShadow::visit_narrow(const LdsAccess& access, QuickTags q) {
   const u32 own = q.own_write >> tag::wave_shift, several = q.several_read >> tag::wave_shift;
   const u32 self = own << tag::wave_shift;
   u32 odd = 0;
@@ -397,14 +415,12 @@ inline bool LdsShadow::dma_issued_to_idle(u32 dword, u32 count, u32 wave) {
     find_busy(q, w, r, busy);
   }
   if (any(busy)) return false;
-  const u32 pending = tag::in_flight | q.own_write;
-  for (u32 n = dword; n < dword + count; ++n) write_tags_[n] = pending;
+  fill_tags(write_tags_ + dword, count, tag::in_flight | q.own_write);
   return true;
 }
 
 inline void LdsShadow::dma_landed(u32 dword, u32 count, u32 wave) {
-  const u32 own = quick_tags(wave).own_write;
-  for (u32 n = dword; n < dword + count; ++n) write_tags_[n] = own;
+  fill_tags(write_tags_ + dword, count, quick_tags(wave).own_write);
 }
 
 }  // namespace aiter_moe::emulator

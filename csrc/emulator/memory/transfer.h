@@ -8,6 +8,9 @@
 
 namespace aiter_moe::emulator {
 
+// What a load from nowhere yields: a NaN in f32, and in the upper half as bf16.
+constexpr u32 poison = 0x7fc0dead;
+
 struct alignas(64) LaneAddresses {
   u64 at[lanes];
 };

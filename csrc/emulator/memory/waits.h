@@ -155,8 +155,8 @@ inline void count_peaks(Wave& w) {
 }
 
 // The registers of a load about to be issued to `queue` become unreadable. A register may be the
-// target of several loads at once where they land in order, that is in one queue.
-template <class Request, u32 size>
+// target of several loads at once where they land in order, that is in one queue, if not flat.
+template <bool in_order = true, class Request, u32 size>
 inline Destination issue_load(Wave& w, const Instruction& i, const Queue<Request, size>& queue,
                               u16 first, u32 rows, u64 which) {
   Destination to{which, first, static_cast<u8>(rows), false};
@@ -169,7 +169,7 @@ inline Destination issue_load(Wave& w, const Instruction& i, const Queue<Request
   if (__builtin_expect(missing != 0 && w.requests.loads_in_flight != 0, 0)) {
     for (u32 n = 0; n < rows; ++n) {
       const u16 code = static_cast<u16>(first + n);
-      const u64 ordered = lanes_in_flight(queue, code) & which;
+      const u64 ordered = in_order ? lanes_in_flight(queue, code) & which : 0;
       if (ordered != 0) to.again = true;
       if ((lanes_in_flight(w.requests, code) & which & ~ordered) != 0)
         w.check_overwrite(i, code, which & ~ordered);
@@ -203,7 +203,7 @@ inline FlatRequest& issue_flat(Wave& w, const Instruction& i, u16 first, u32 row
     land_flat(w, false, false);
   }
   Destination to{};
-  if (rows != 0) to = issue_load(w, i, requests.flat, first, rows, which);
+  if (rows != 0) to = issue_load<false>(w, i, requests.flat, first, rows, which);
   FlatRequest& request = requests.flat.push();
   request.to = to;
   request.bytes = bytes;

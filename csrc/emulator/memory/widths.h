@@ -28,14 +28,15 @@ constexpr Width b32{4}, b64{8}, b96{12}, b128{16};
 }  // namespace widths
 
 // The register a narrow load makes of `bits`. With ECC on register memory, which these devices
-// always have, a d16 load writes all of the register: zeros in the other half.
+// always have, a d16 load does not preserve the other half (LLVM: d16PreservesUnusedBits), and
+// nobody says what it puts there: poison.
 template <Width width>
 inline u32 widened(u32 bits) {
   if (width.sign_extend)
     bits = width.bytes == 1 ? static_cast<u32>(static_cast<i8>(bits))
                             : static_cast<u32>(static_cast<i16>(bits));
-  if (width.part == Part::low_half) return bits & 0xffff;
-  if (width.part == Part::high_half) return bits << 16;
+  if (width.part == Part::low_half) return (poison & 0xffff0000) | (bits & 0xffff);
+  if (width.part == Part::high_half) return bits << 16 | (poison & 0xffff);
   return bits;
 }
 
