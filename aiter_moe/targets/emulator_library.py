@@ -10,6 +10,7 @@ launcher that puts the pipeline on it (`aiter_moe.targets.emulator`).
 from __future__ import annotations
 
 import ctypes
+import struct
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -194,6 +195,7 @@ class Emulator:
             If the code object cannot be loaded, or the launch is no valid one.
         """
         data = code_object.read_bytes() if isinstance(code_object, Path) else code_object
+        require_whole(data)
         block = (threads, 1, 1) if isinstance(threads, int) else threads
         with ONE_LAUNCH, self._loaded(data) as module, self._registered(tensors):
             self._set_options(seed, checks, instruction_limit)
@@ -263,6 +265,23 @@ class Emulator:
 
 # Options and the report of the last launch belong to the process.
 ONE_LAUNCH = threading.RLock()
+
+
+def require_whole(code_object: bytes) -> None:
+    """Refuse a file that ends before its section table: HIP's interface does not say a length.
+
+    Raises
+    ------
+    LaunchError
+        If it does.
+    """
+    header = code_object[40:62].ljust(22, b"\0")
+    (table, count) = struct.unpack_from("<Q12xH", header)
+    if code_object[:4] == b"\x7fELF" and len(code_object) < max(64, table + 64 * count):
+        raise LaunchError(
+            f"the code object is cut off after {len(code_object)} bytes; delete it, and compile it "
+            "again"
+        )
 
 
 def span(tensor: _Tensor) -> tuple[int, int]:

@@ -275,6 +275,7 @@ def test_kernels_learn_their_sizes_from_hidden_arguments(hip, module):
         (b"sizes", (1, 1, 1), (64, 32, 1), 0, INVALID_VALUE),
         (b"sizes", (1, 1, 1), (64, 1, 1), (160 << 10) + 1, INVALID_VALUE),
         (b"sizes", (1 << 27, 1, 1), (64, 1, 1), 0, INVALID_CONFIGURATION),
+        (b"sizes", (1 << 20, 1 << 20, 1 << 20), (1, 1, 1), 0, INVALID_CONFIGURATION),
         (b"small", (1, 1, 1), (128, 1, 1), 0, LAUNCH_FAILURE),
     ],
 )

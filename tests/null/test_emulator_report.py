@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from aiter_moe.errors import LaunchError
-from aiter_moe.targets.emulator_library import Library, span, united
+from aiter_moe.targets.emulator_library import Library, require_whole, span, united
 from aiter_moe.targets.emulator_report import (
     ALL_CHECKS,
     COUNTERS,
@@ -122,3 +122,12 @@ def test_a_file_that_is_no_library_is_refused_by_name(tmp_path):
     path.write_text("nothing")
     with pytest.raises(LaunchError, match=r"cannot load .*kernel\.so"):
         Library(path)
+
+
+@pytest.mark.parametrize("kept", [4, 40, 63, 64, 100, 447])
+def test_a_code_object_that_is_cut_off_is_refused(kept):
+    header = b"\x7fELF".ljust(40, b"\0") + (256).to_bytes(8, "little")
+    whole = (header.ljust(60, b"\0") + (3).to_bytes(2, "little")).ljust(448, b"\0")
+    require_whole(whole)
+    with pytest.raises(LaunchError, match=f"cut off after {kept} bytes"):
+        require_whole(whole[:kept])

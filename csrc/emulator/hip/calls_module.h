@@ -70,6 +70,11 @@ hipError_t hipModuleUnload(hipModule_t handle) {
   return told(hipErrorInvalidHandle);
 }
 
+// A kernel whose calls the compiler could not follow says how much stack it needs itself, not what
+// its functions need; HIP gives it a stack of the device's limit.
+constexpr u16 uses_dynamic_stack = 1 << 11;
+constexpr u32 dynamic_stack_bytes = 16384;
+
 static hipError_t load_function(Module& module, const char* name, Function*& out) {
   const char* why = nullptr;
   Program* program = load_program(module.elf, module.bytes, name, module.device->arch,
@@ -83,6 +88,9 @@ static hipError_t load_function(Module& module, const char* name, Function*& out
   }
   function->handle = new_handle();
   function->program = program;
+  if (program->kernel_code_properties & uses_dynamic_stack) {
+    program->scratch_bytes = larger(program->scratch_bytes, dynamic_stack_bytes);
+  }
   function->rows = hit_rows(*program);
   copy_text(function->name, name);
   read_metadata(module.elf, module.bytes, name, function->metadata);
@@ -195,6 +203,7 @@ static hipError_t check_shape(const Found& kernel, const Shape& shape) {
       return hipErrorInvalidConfiguration;
     }
   }
+  if (shape.groups() > most_lanes) return hipErrorInvalidConfiguration;
   const u64 lds = u64{shape.dynamic_lds} + kernel.function->program->lds_bytes;
   if (lds > static_cast<u64>(kernel.module->device->lds_bytes)) return hipErrorInvalidValue;
   return threads > max_threads(*kernel.function) ? hipErrorLaunchFailure : hipSuccess;

@@ -15,7 +15,11 @@ struct Shape {
   u32 block[3];
   u32 dynamic_lds;
 
-  u64 groups() const { return u64{grid[0]} * grid[1] * grid[2]; }
+  // Saturated, so that no product of three sizes wraps.
+  u64 groups() const {
+    const u64 plane = u64{grid[0]} * grid[1];
+    return plane >> 32 != 0 ? plane : plane * grid[2];
+  }
   u32 lanes_a_group() const { return block[0] * block[1] * block[2]; }
   // Workgroups are all full: a HIP grid is a number of workgroups.
   u32 dimensions() const {
