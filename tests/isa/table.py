@@ -44,9 +44,8 @@ _TIED = re.compile(r"^v_(mac|fmac|pk_fmac|dot\d+c)_")
 
 # What an opcode takes besides operands: bits as in csrc/emulator/isa/opcode.h, which says what
 # they mean. Bits 0 to 2 are for the negation of a source, 3 to 5 for its absolute value.
-CLAMP, OMOD, OP_SEL, OP_SEL_HI, PACKED, SDWA, DPP, TIED, MATRIX, BITOP3, BOUND, LONG_OP_SEL = (
-    1 << n for n in range(6, 18)
-)
+CLAMP, OMOD, OP_SEL, OP_SEL_HI, PACKED, SDWA, DPP, TIED, MATRIX = (1 << n for n in range(6, 15))
+BITOP3, BOUND, LONG_OP_SEL, LDS = (1 << n for n in range(15, 19))
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,9 +141,11 @@ def _letter(line: Accepted, place: int, operand: Operand, fields: dict[str, int]
 def _variants(line: Accepted) -> list[tuple[int, str]]:
     """Return (trait, line that the assembler takes only where the opcode has it)."""
     fmt = line.key[0]
+    name, operands = line.encoded.mnemonic, texts(line.operands)
+    if fmt == "mubuf":
+        return [(LDS, f"{name} {operands.partition(', ')[2]} lds")]
     if not fmt.startswith("vop"):
         return []
-    name, operands = line.encoded.mnemonic, texts(line.operands)
     if fmt in ("vop1", "vop2", "vopc"):
         return _short_variants(line)
     found = [

@@ -30,7 +30,7 @@ inline bool ds(Encoding& e) {
 
 // The one data register of a buffer instruction is what it loads to, stores or both.
 inline bool buffer_data(Encoding& e, u32 number, bool accumulation) {
-  if (e.i.to_lds) return number == 0;
+  if (e.i.to_lds) return number == 0 && !accumulation && e.takes(trait::lds);
   u16 data = operand::none;
   if (!memory_register(e, 'x', number, accumulation, data)) return false;
   const bool load = contains(e.i.opcode->name, "_load_");
@@ -115,6 +115,7 @@ inline bool flat(Encoding& e) {
   e.i.bytes = 8;
   if (!e.found(segments[bits(low, 15, 14)], bits(low, 24, 18))) return false;
   const bool accumulation = flag(high, 23);
+  if (accumulation && !e.has('d') && !e.has('x')) return false;
   e.i.returns = flag(low, 16);
   e.i.non_temporal = flag(low, 17);
   e.i.system_scope = flag(low, 25);

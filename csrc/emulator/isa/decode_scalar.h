@@ -34,13 +34,16 @@ inline bool sop2(Encoding& e) {
          scalar_source(e, 0, bits(word, 7, 0)) && scalar_source(e, 1, bits(word, 15, 8));
 }
 
+// Operands that s_set_gpr_idx_mode and s_set_gpr_idx_on index: four bits.
+constexpr u32 index_modes = 16;
+
 inline bool sopc(Encoding& e) {
   const u32 word = e.word[0];
   if (!e.found(Format::sopc, bits(word, 22, 16)) || !scalar_source(e, 0, bits(word, 7, 0)))
     return false;
   if (!e.has('i')) return scalar_source(e, 1, bits(word, 15, 8));
   e.i.immediate = static_cast<i32>(bits(word, 15, 8));
-  return e.i.immediate < 16;
+  return bits(word, 15, 8) < index_modes;
 }
 
 // The register is source and destination of s_addk_i32 and the like.
@@ -55,9 +58,13 @@ inline bool sopk(Encoding& e) {
   return !e.has('k') || take_literal(e);
 }
 
+constexpr u16 end_of_program_code = 1;  // s_endpgm, whose number may be left out
+
 inline bool sopp(Encoding& e) {
   if (!e.found(Format::sopp, bits(e.word[0], 22, 16))) return false;
   const u32 value = bits(e.word[0], 15, 0);
+  if (!e.has('i') && value != 0 && e.i.opcode->code != end_of_program_code) return false;
+  if (contains(e.i.opcode->name, "gpr_idx") && value >= index_modes) return false;
   e.i.immediate =
       e.i.opcode->kind == Class::branch ? sign_extended(value, 16) : static_cast<i32>(value);
   return true;
@@ -71,6 +78,7 @@ inline bool scalar_offset(Encoding& e) {
     e.i.scalar_offset = static_cast<u16>(bits(e.word[1], 7, 0));
     return bits(e.word[1], 31, 8) == 0 && is_scalar_register(e.i.scalar_offset, 1);
   }
+  e.i.offset_enabled = constant;
   if (both) e.i.scalar_offset = static_cast<u16>(bits(e.word[1], 31, 25));
   return both ? constant && bits(e.word[1], 24, 21) == 0 && is_scalar_register(e.i.scalar_offset, 1)
               : bits(e.word[1], 31, 21) == 0;

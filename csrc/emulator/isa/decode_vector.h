@@ -58,7 +58,9 @@ inline bool first_source(Encoding& e, u32 code) {
   return e.i.bytes == 8 || take_literal(e);
 }
 
-inline bool is_dpp_control(u32 control) {
+// Operands of 64 bits can be broadcast along a row only.
+inline bool is_dpp_control(u32 control, bool wide) {
+  if (wide) return control >= 0x150 && control < 0x160;
   if (control < 0x100) return true;
   const u32 group = control & 0x1f0, amount = control & 15;
   if (group == 0x100 || group == 0x110 || group == 0x120) return amount != 0;
@@ -80,7 +82,8 @@ inline bool dpp(Encoding& e) {
   e.i.variant = Variant::dpp;
   e.i.dpp = {static_cast<u16>(bits(word, 16, 8)), static_cast<u8>(bits(word, 31, 28)),
              static_cast<u8>(bits(word, 27, 24)), flag(word, 19)};
-  return bits(word, 18, 17) == 0 && is_dpp_control(e.i.dpp.control) &&
+  const bool wide = e.width('d') == 2 || e.width('a') == 2;
+  return bits(word, 18, 17) == 0 && is_dpp_control(e.i.dpp.control, wide) &&
          short_modifiers(e, bits(word, 20, 20) | bits(word, 22, 22) << 1,
                          bits(word, 21, 21) | bits(word, 23, 23) << 1) &&
          vector_source(e, 0, bits(word, 7, 0) + operand::v0);
@@ -168,6 +171,13 @@ inline void bitop3_table(Encoding& e) {
   e.i.absolute = e.i.negate = e.i.omod = 0;
 }
 
+// A bit for every source.
+inline u32 source_bits(const OperandList& list) { return (1u << source_count(list)) - 1; }
+
+inline bool has_op_sel(const Encoding& e, u32 allowed) {
+  return e.i.op_sel == 0 || (e.takes(trait::op_sel) && (e.i.op_sel & ~allowed) == 0);
+}
+
 // The modifiers of VOP3 that its opcode takes; others must be zero.
 inline bool long_modifiers(Encoding& e) {
   const u32 low = e.word[0], high = e.word[1];
@@ -191,7 +201,7 @@ inline bool long_modifiers(Encoding& e) {
     e.i.dpp.bound_control = flag(low, 12);
     return (e.i.op_sel & ~3u) == 0;
   }
-  return e.i.op_sel == 0 || e.takes(trait::op_sel);
+  return has_op_sel(e, e.takes(trait::long_op_sel) ? 15 : 8 | source_bits(e.operands));
 }
 
 inline bool vop3(Encoding& e) {
@@ -271,7 +281,7 @@ inline bool packed_modifiers(Encoding& e) {
   const u32 signs = e.i.negate | negate_high << 3;
   const u8 fixed = e.takes(trait::packed) ? 7 : 0;
   return (signs & ~e.i.opcode->traits) == 0 && (!e.i.clamp || e.takes(trait::clamp)) &&
-         (e.i.op_sel == 0 || e.takes(trait::op_sel)) &&
+         has_op_sel(e, source_bits(e.operands)) &&
          (e.i.op_sel_hi == fixed || e.takes(trait::op_sel_hi));
 }
 
@@ -280,7 +290,10 @@ inline bool vop3p(Encoding& e) {
   if (code == load_scale_code) return scaled_matrix(e);
   e.i.bytes = 8;
   if (!e.found(Format::vop3p, code)) return false;
-  if (e.i.opcode->kind == Class::mfma) return matrix(e, low, e.word[1]);
+  if (e.i.opcode->kind == Class::mfma) {
+    if (!matrix(e, low, e.word[1])) return false;
+    return e.i.abid == 0 || !contains(e.i.opcode->name, "f8f6f4");
+  }
   return vector_destination(e, bits(low, 7, 0)) && long_sources(e) && packed_modifiers(e);
 }
 

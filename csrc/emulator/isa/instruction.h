@@ -120,7 +120,7 @@ struct Instruction {
   u16 scalar_offset;  // soffset of MUBUF and SMEM
   i32 offset;      // DS: the two bytes as one 16-bit offset
   u8 offsets[2];   // DS: offset0, offset1
-  bool offset_enabled;  // MUBUF offen
+  bool offset_enabled;  // MUBUF offen; SMEM: a constant offset, alone or beside the register
   bool index_enabled;   // MUBUF idxen
   bool to_lds;          // MUBUF lds flag; global_load_lds_* are opcodes of their own
   bool returns;         // sc0 (glc): an atomic returns the old value

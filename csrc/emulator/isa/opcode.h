@@ -28,6 +28,7 @@ constexpr u32 matrix = 1 << 14;  // cbsz, abid, blgp
 constexpr u32 bitop3 = 1 << 15;  // a truth table in the bits of the source modifiers
 constexpr u32 bound = 1 << 16;   // bound_ctrl and fi in the bits of op_sel
 constexpr u32 long_op_sel = 1 << 17;  // two sources, but all four bits of op_sel have a meaning
+constexpr u32 lds = 1 << 18;          // a buffer load that can write to the LDS
 }  // namespace trait
 
 constexpr u8 gfx942_bit = 1, gfx950_bit = 2;
@@ -96,6 +97,15 @@ struct OperandList {
     return false;
   }
 };
+
+constexpr int source_count(const OperandList& list) {
+  int count = 0;
+  for (int n = 0; n < list.count; ++n) {
+    const char letter = list.slot[n].letter;
+    count += letter == 'a' || letter == 'b' || letter == 'c' || letter == 'A';
+  }
+  return count;
+}
 
 constexpr OperandList operand_list(const Opcode& opcode) {
   OperandList list;

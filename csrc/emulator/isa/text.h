@@ -107,7 +107,7 @@ inline void write_offset(TextWriter& out, const Instruction& i) {
   if (i.format != Format::smem) return write_source(out, i.scalar_offset, 1, 0);
   if (i.scalar_offset == operand::none) return write_signed_hexadecimal(out, i.offset);
   write_register(out, i.scalar_offset, 1);
-  if (i.offset == 0) return;
+  if (!i.offset_enabled) return;
   out.text(" offset:");
   write_signed_hexadecimal(out, i.offset);
 }

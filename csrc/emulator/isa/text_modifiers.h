@@ -6,15 +6,6 @@
 
 namespace aiter_moe::emulator::formatting {
 
-inline int source_count(const OperandList& list) {
-  int count = 0;
-  for (int n = 0; n < list.count; ++n) {
-    const char letter = list.slot[n].letter;
-    count += letter == 'a' || letter == 'b' || letter == 'c' || letter == 'A';
-  }
-  return count;
-}
-
 inline void write_clamp_omod(TextWriter& out, const Instruction& i) {
   constexpr const char* multipliers[] = {"", " mul:2", " mul:4", " div:2"};
   if (i.clamp) out.text(" clamp");
@@ -40,7 +31,7 @@ inline void write_vop3(TextWriter& out, const Instruction& i, const OperandList&
   }
   if ((i.opcode->traits & trait::bitop3) && i.immediate != 0) {
     out.text(" bitop3:");
-    if (i.immediate <= 64)
+    if (i.immediate <= 10)
       out.decimal(i.immediate);
     else
       out.hexadecimal(static_cast<u32>(i.immediate));

@@ -189,8 +189,8 @@ inline void write_bitmask(TextWriter& out, u32 kept, u32 set, u32 flipped) {
   const u32 of_zeros = set ^ flipped, of_ones = (kept | set) ^ flipped;
   out.text("BITMASK_PERM,\"");
   for (int n = 4; n >= 0; --n) {
-    const bool from_zero = of_zeros >> n & 1, from_one = of_ones >> n & 1;
-    out.character(from_zero == from_one ? (from_zero ? '1' : '0') : (from_zero ? 'i' : 'p'));
+    const u32 from_zero = of_zeros >> n & 1, from_one = of_ones >> n & 1;
+    out.character("0ip1"[from_zero + 2 * from_one]);
   }
   out.character('"');
 }
@@ -212,7 +212,7 @@ inline void write_lane_mask(TextWriter& out, u32 value) {
 
 // The pattern of ds_swizzle_b32.
 inline void write_swizzle(TextWriter& out, u32 value) {
-  const bool is_quad = (value & 0xff00) == 0x8000, is_rotation = (value & 0xf81f) == 0xc000;
+  const bool is_quad = (value & 0xff00) == 0x8000, is_rotation = (value & 0xe000) == 0xc000;
   out.text(" offset:");
   if ((value & 0x8000) != 0 && value < 0xe000 && !is_quad && !is_rotation) {
     out.decimal(value);
