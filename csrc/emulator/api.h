@@ -37,5 +37,11 @@ AITER_MOE_EXPORT long aiter_moe_emulator_instructions(
 // CPU time that the waves of the last launch took, over all threads.
 AITER_MOE_EXPORT double aiter_moe_emulator_seconds();
 
+// Lists a code object, or, with `arch` 942 or 950 instead of 0, bare words: a line an instruction,
+// its byte offset in hexadecimal and its text. Returns the length of the listing, of which `out`
+// gets the first `capacity` characters; -1 with the reason in `out` for what is no code object.
+AITER_MOE_EXPORT long aiter_moe_emulator_disassemble(
+    const unsigned char* data, unsigned long bytes, unsigned int arch, char* out, long capacity);
+
 // Sizes of Fault, Counters, InstructionHits, for the mirrors to check.
 AITER_MOE_EXPORT long aiter_moe_emulator_struct_size(int which);

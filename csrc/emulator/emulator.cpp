@@ -7,6 +7,7 @@
 #include "common/pool.h"
 #include "emulator/api.h"
 #include "emulator/hip_api.h"
+#include "emulator/listing.h"
 #include "emulator/machine/compiler_support.h"
 #include "emulator/machine/handler_map.h"
 #include "emulator/machine/program.h"
@@ -80,6 +81,11 @@ long aiter_moe_emulator_instructions(InstructionHits* out, long capacity) {
 double aiter_moe_emulator_seconds() {
   const Locked locked;
   return runtime.results.seconds;
+}
+
+long aiter_moe_emulator_disassemble(const unsigned char* data, unsigned long bytes,
+                                    unsigned int arch, char* out, long capacity) {
+  return disassemble(data, bytes, arch, out, capacity);
 }
 
 long aiter_moe_emulator_struct_size(int which) {
