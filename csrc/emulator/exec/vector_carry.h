@@ -5,6 +5,7 @@
 
 #include "emulator/exec/vector_bits.h"
 #include "emulator/exec/vector_operands.h"
+#include "emulator/memory/waits.h"
 
 namespace aiter_moe::emulator::vector {
 
@@ -104,16 +105,32 @@ inline bool multiply_add_signed_carries(i32 a, i32 b, u64 c) {
   return (product < 0) ^ (static_cast<i64>(c) < 0) ^ carry;
 }
 
+// Lanes of a 64-bit addend whose high half was never written, and which no load is to write.
+// Where only the low half of a sum is used, clang leaves the addend's high half undefined.
+inline u64 undefined_high_half(const Wave& w, u16 code, u64 which) {
+  if (!is_vector(code) || code + 1 >= operand::end) return 0;
+  const u16 high = static_cast<u16>(code + 1);
+  const u64 missing = which & ~w.vector_ready[high - operand::v0];
+  return missing == 0 ? 0 : missing & ~lanes_in_flight(w.requests, high);
+}
+
+// An undefined high half of the addend makes that of the sum undefined, and is no fault itself.
 template <auto f, auto carries>
 void multiply_add_64(Wave& w, const Instruction& i) {
   constexpr Shape shape = shape_of(f);
   const u64 exec = w.exec();
   Lanes room[3][2];
   const Lanes* sources[3];
-  for (int n = 0; n < 3; ++n)
+  for (int n = 0; n < 2; ++n)
     sources[n] = plain_source(w, i, n, shape.source[n], room[n], exec);
+  const u64 undefined = undefined_high_half(w, i.src[2], exec);
+  sources[2] = plain_source(w, i, 2, shape.source[2], room[2], exec & ~undefined);
+  if (undefined != 0) w.need(i, i.src[2], undefined);
   const u64 bits = lanes_where<carries>(sources) & exec;
-  if (Lanes* out = destination(w, i, i.dst, 2, exec)) each_lane<f>(out, sources, exec);
+  if (Lanes* out = destination(w, i, i.dst, 2, exec)) {
+    each_lane<f>(out, sources, exec);
+    w.vector_ready[i.dst + 1 - operand::v0] &= ~undefined;
+  }
   w.write_scalar64(i, carry_destination(i), bits);
 }
 
