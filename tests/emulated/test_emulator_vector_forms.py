@@ -273,14 +273,14 @@ s_mov_b64 exec, -1
 @pytest.mark.parametrize(
     ("text", "fault_lane"),
     [
-        ("v_mov_b32 v10, v20", 16),
-        ("s_mov_b64 exec, 0xffff\nv_mov_b32 v10, v20", None),
+        ("v_not_b32 v10, v20", 16),
+        ("s_mov_b64 exec, 0xffff\nv_not_b32 v10, v20", None),
         ("v_mov_b32_dpp v10, v20 row_newbcast:0 row_mask:0x1 bank_mask:0xf", None),
         ("v_mov_b32_dpp v10, v20 row_newbcast:0 row_mask:0x3 bank_mask:0xf", 16),
         ("v_mov_b32_dpp v10, v20 row_bcast:15 row_mask:0x2 bank_mask:0xf", None),
         ("v_mov_b32_dpp v10, v20 row_bcast:15 row_mask:0x4 bank_mask:0xf", 31),
         ("v_readlane_b32 s4, v20, 3", None),
-        ("v_readlane_b32 s4, v20, 17", 17),
+        ("v_add_u32_dpp v10, v20, v2 row_newbcast:1 row_mask:0xf bank_mask:0xf", 17),
         ("v_readfirstlane_b32 s4, v20", None),
         ("v_writelane_b32 v20, 7, 20\nv_readlane_b32 s4, v20, 20", None),
         ("v_add_u32_sdwa v10, v20, v2 dst_sel:DWORD dst_unused:UNUSED_PAD src0_sel:BYTE_0 "
@@ -302,6 +302,39 @@ def test_only_lanes_that_are_read_must_be_defined(text, fault_lane):
         return
     assert kinds == {FaultKind.undefined_register}
     assert report.faults[0].lane == fault_lane
+
+
+@pytest.mark.parametrize(
+    ("copies", "use", "fault_lane"),
+    [
+        ("v_mov_b32 v21, v20", "v_not_b32 v10, v21", 16),
+        ("v_mov_b32 v21, s60", "v_not_b32 v10, v21", 0),
+        ("v_mov_b64 v[22:23], v[20:21]", "v_not_b32 v10, v22", 16),
+        ("v_mov_b64 v[22:23], v[20:21]", "v_not_b32 v10, v23", 0),
+        ("v_accvgpr_write_b32 a1, v20\nv_accvgpr_read_b32 v21, a1", "v_not_b32 v10, v21", 16),
+        ("v_accvgpr_write_b32 a1, v20\nv_accvgpr_mov_b32 a2, a1\nv_accvgpr_read_b32 v21, a2",
+         "v_not_b32 v10, v21", 16),
+        ("v_readlane_b32 s4, v20, 17", "v_add_u32 v10, s4, v2", 0),
+        ("v_readfirstlane_b32 s4, v21", "v_add_u32 v10, s4, v2", 0),
+        ("v_mov_b32 v22, 1\nv_writelane_b32 v22, s60, 9", "v_not_b32 v10, v22", 9),
+    ],
+)  # fmt: skip
+def test_copies_pass_on_that_nothing_was_written(copies, use, fault_lane):
+    inputs = {"v[2:3]": np.ones((2, 64), np.uint32)}
+    texts = [UNDEFINED.format(text) for text in (copies, f"{copies}\n{use}")]
+    snippets = [Snippet(f"copy{n}", text, inputs) for n, text in enumerate(texts)]
+    copied, used = (r.report.faults for r in run(snippets, raise_on_fault=False))
+    assert not copied
+    assert {fault.kind for fault in used} == {FaultKind.undefined_register}
+    assert used[0].lane == fault_lane
+
+
+def test_a_copy_of_what_is_in_flight_is_a_fault():
+    room = np.arange(64, dtype=np.uint32)
+    body = "v_lshlrev_b32 v1, 2, v3\nglobal_load_dword v20, v1, s[4:5]\nv_mov_b32 v10, v20"
+    snippet = Snippet("late", f"{body}\ns_waitcnt vmcnt(0)", {"v3": room}, buffers={"s[4:5]": room})
+    faults = run_one(snippet, raise_on_fault=False).report.faults
+    assert {fault.kind for fault in faults} == {FaultKind.in_flight_register}
 
 
 def test_data_of_the_cases_has_its_edges():

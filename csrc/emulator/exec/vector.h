@@ -7,6 +7,7 @@
 #include "emulator/exec/vector_carry.h"
 #include "emulator/exec/vector_compare.h"
 #include "emulator/exec/vector_convert.h"
+#include "emulator/exec/vector_copy.h"
 #include "emulator/exec/vector_cross_lane.h"
 #include "emulator/exec/vector_differences.h"
 #include "emulator/exec/vector_division.h"
@@ -26,11 +27,11 @@ namespace vector {
 constexpr HandlerEntry move_entries[] = {
     {"v_nop", do_nothing},
     {"v_clrexcp", do_nothing},
-    {"v_mov_b32", run<same<u32>>},
-    {"v_mov_b64", run<same<u64>>},
-    {"v_accvgpr_read_b32", run<same<u32>>},
-    {"v_accvgpr_write_b32", run<same<u32>>},
-    {"v_accvgpr_mov_b32", run<same<u32>>},
+    {"v_mov_b32", copy_registers<u32>},
+    {"v_mov_b64", copy_registers<u64>},
+    {"v_accvgpr_read_b32", copy_registers<u32>},
+    {"v_accvgpr_write_b32", copy_registers<u32>},
+    {"v_accvgpr_mov_b32", copy_registers<u32>},
     {"v_cndmask_b32", select_by_mask},
     {"v_swap_b32", swap_registers},
     {"v_readfirstlane_b32", read_first_lane},

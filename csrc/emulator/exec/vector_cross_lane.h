@@ -1,33 +1,10 @@
 // SPDX-License-Identifier: MIT
-// Instructions that move values between lanes, or between lanes and scalar registers. Those that
-// name a lane ignore EXEC.
+// Instructions that exchange registers, or halves of them between lanes.
 #pragma once
 
 #include "emulator/exec/vector_operands.h"
 
 namespace aiter_moe::emulator::vector {
-
-inline void read_one_lane(Wave& w, const Instruction& i, u32 lane) {
-  const u16 code = i.src[0];
-  if (!is_vector(code)) return w.write_scalar(i, i.dst, w.read_scalar(i, code));
-  w.need(i, code, 1ull << lane);
-  w.write_scalar(i, i.dst, w.vector[code - operand::v0].lane[lane]);
-}
-
-// Lane 0 if none is active.
-inline void read_first_lane(Wave& w, const Instruction& i) {
-  const u64 exec = w.exec();
-  read_one_lane(w, i, exec ? static_cast<u32>(__builtin_ctzll(exec)) : 0);
-}
-
-inline void read_lane(Wave& w, const Instruction& i) {
-  read_one_lane(w, i, w.read_scalar(i, i.src[1]) & 63);
-}
-
-inline void write_lane(Wave& w, const Instruction& i) {
-  const u32 value = w.read_scalar(i, i.src[0]), lane = w.read_scalar(i, i.src[1]) & 63;
-  if (Lanes* out = destination(w, i, i.dst, 1, 1ull << lane)) out->lane[lane] = value;
-}
 
 // Exchanges two registers in the active lanes.
 inline void swap_registers(Wave& w, const Instruction& i) {
