@@ -247,9 +247,8 @@ def verify(  # noqa: PLR0913, PLR0917 - each is an option of the command line
 ) -> None:
     """Run every kernel of a target on hard problems and compare with float64.
 
-    Exits with status 0 if everything is right, 1 if anything is not, 2 for arguments that cannot
-    be used.
-    """  # fmt: skip
+    Exits with status 0 if all is right, 1 if anything is not, 2 for bad arguments.
+    """
     from rich.console import Console
 
     from aiter_moe.verify.sweep import Sweep

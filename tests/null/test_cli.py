@@ -36,7 +36,7 @@ def test_the_version_is_printed(command):
     assert command("--version") == (0, f"aiter_moe {aiter_moe.__version__}\n", "")
 
 
-@pytest.mark.parametrize("name", ["tune", "build", "lookup", "config"])
+@pytest.mark.parametrize("name", ["tune", "build", "verify", "lookup", "config"])
 def test_every_command_has_a_help_text_within_80_columns(command, name, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     status, text, _ = command(name, "--help")
