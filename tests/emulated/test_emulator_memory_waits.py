@@ -210,6 +210,15 @@ def test_lanes_of_a_load_under_exec_are_in_flight_alone() -> None:
     assert (fault.kind, fault.lane) == (IN_FLIGHT, 4)
 
 
+def test_spills_of_values_never_written_are_no_use_of_them() -> None:
+    """A function saves its caller's registers; one that a load is to write it must wait for."""
+    assert faults_of("scratch_store_dwordx2 off, v[200:201], off") == []
+    (never,) = faults_of("global_store_dword v1, v200, s[4:5]")
+    assert never.kind == FaultKind.undefined_register
+    (late,) = faults_of("global_load_dword v200, v1, s[4:5]\nscratch_store_dword off, v200, off")
+    assert late.kind == IN_FLIGHT
+
+
 def test_counters_hold_63_and_15_requests() -> None:
     """At its limit a counter lets no more be issued, so the oldest has landed by then."""
     vector = "\n".join(f"global_load_dword v{100 + n}, v1, s[4:5]" for n in range(64))

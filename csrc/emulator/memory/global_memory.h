@@ -139,7 +139,10 @@ inline void vector_load(Wave& w, const Instruction& i) {
 template <Width width>
 inline void vector_store(Wave& w, const Instruction& i) {
   const u64 exec = w.exec();
-  need_rows<width>(w, i, i.data[0], exec);
+  if (i.format == Format::scratch)
+    need_landed_rows<width>(w, i, i.data[0], exec);
+  else
+    need_rows<width>(w, i, i.data[0], exec);
   Placement place;
   locate(w, i, exec, width.bytes, Access::write, LdsUse::write, place);
   Spare dropped;

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "emulator/memory/transfer.h"
+#include "emulator/memory/waits.h"
 
 namespace aiter_moe::emulator {
 
@@ -92,6 +93,18 @@ inline void load_registers(Wave& w, const LaneAddresses& at, u16 first, u64 whic
 template <Width width>
 inline void need_rows(Wave& w, const Instruction& i, u16 first, u64 which) {
   for (u32 n = 0; n < width.rows(); ++n) w.need(i, static_cast<u16>(first + n), which);
+}
+
+// Spills: functions save registers that their callers may never have written, so only a load that
+// is still in flight makes them unfit. What comes back from scratch counts as written.
+template <Width width>
+inline void need_landed_rows(Wave& w, const Instruction& i, u16 first, u64 which) {
+  for (u32 n = 0; n < width.rows(); ++n) {
+    const u16 code = static_cast<u16>(first + n);
+    const u64 missing = which & ~w.vector_ready[code - operand::v0];
+    if (missing != 0 && (lanes_in_flight(w.requests, code) & missing) != 0)
+      w.register_fault(i, code, missing);
+  }
 }
 
 }  // namespace aiter_moe::emulator
