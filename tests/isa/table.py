@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -244,6 +245,66 @@ def table() -> list[Row]:
             joined[key] = joined.get(key, 0) | row.archs
     rows = [Row(*key[:3], archs, *key[3:]) for key, archs in joined.items()]
     return sorted(rows, key=lambda row: (row.format, row.code, row.name, row.archs))
+
+
+_LINE = re.compile(
+    r'AITER_MOE_OPCODE\((\w+), (0x\w+), "(\w+)", (\d), \w+, "([^"]*)", (0x\w+)\)'
+)
+
+
+def read_table() -> list[Row]:
+    """Return the rows of the committed file."""
+    found = map(_LINE.match, TABLE.read_text().splitlines())
+    return [
+        Row(m[1], int(m[2], 0), m[3], int(m[4]), m[5], int(m[6], 0)) for m in found if m is not None
+    ]
+
+
+def reassembled(rows: list[Row], arch: str) -> list[Row | None]:
+    """Return what the assembler says of every row's own operands; None where it refuses them."""
+    tries = [(n, name, operands) for n, row in enumerate(rows) for name, operands in _spelled(row)]
+    done = assemble([f"{name} {texts(operands)}" for _, name, operands in tries], arch)
+    lines: dict[int, Accepted] = {}
+    for (n, _, operands), encoded in zip(tries, done, strict=True):
+        if encoded is not None and n not in lines and _is_complete(operands, encoded):
+            lines[n] = Accepted(operands, encoded)
+    found: list[Row | None] = [None] * len(rows)
+    for (n, line), bits in zip(lines.items(), traits(list(lines.values()), arch), strict=True):
+        found[n] = Row(*line.key, line.name, rows[n].archs, operand_text(line), bits)
+    return found
+
+
+_FIXED_TEXTS = {"V": "vcc", "k": "0x1234", "h": "hwreg(HW_REG_MODE)"}
+_KINDS = {"d": "v", "E": "a", "A": "a", "s": "s", "S": "s", "r": "s", "o": "s"}
+
+
+def _spelled(row: Row) -> list[tuple[str, Operands]]:
+    """Return mnemonics and operands that may stand for a row: sources can be vector or scalar."""
+    suffix = "_e64" if row.format == "vop3" else ""
+    names = [row.name + suffix, row.name] if suffix else [row.name]
+    if row.format in ("vop1", "vop2", "vopc"):
+        names.insert(0, f"{row.name}_e32")
+    choices = [_spelled_operand(row.format, text) for text in row.operands.split()]
+    return [(name, operands) for name in names for operands in product(*choices)]
+
+
+def _spelled_operand(fmt: str, text: str) -> list[Operand]:
+    letter, width = text[0], int(text[1:] or 0)
+    if letter == "i":
+        kinds = ("0x35", "0x5", "vmcnt(0)", "sendmsg(MSG_INTERRUPT)", "gpr_idx(SRC0)")
+        return [Operand(kind) for kind in kinds]
+    if letter in "Vkh":
+        return [Operand(_FIXED_TEXTS[letter])]
+    if letter == "p" and fmt in ("mubuf", "mtbuf"):
+        return [Operand("off")]
+    if letter == "r" and fmt in ("global", "scratch"):
+        return [Operand("off")]
+    if letter in "abc" and fmt.startswith("sop"):
+        return [Operand("s", width)]
+    if letter in _KINDS:
+        return [Operand(_KINDS[letter], width)]
+    found = [Operand("v", width)]
+    return [*found, Operand("s", width), Operand("7")] if letter in "abc" else found
 
 
 def main() -> None:

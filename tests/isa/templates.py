@@ -87,6 +87,7 @@ def _vector() -> Iterator[tuple[Choice, ...]]:
     yield ()
     for count in (1, 2, 3):
         yield (vector, *(vector,) * count)
+    for count in (1, 2, 3):
         yield (mask, *(vector,) * count)
         yield (_VCC, *(vector,) * count)
         yield (vector, mask, *(vector,) * count)
