@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiter_moe.errors import LaunchError
+from aiter_moe.targets.source_lines import source_line
 
 
 class FaultKind(enum.IntEnum):
@@ -40,6 +41,9 @@ class FaultKind(enum.IntEnum):
     barrier_divergence = 12
     hang = 13
 
+
+# Faults that an error spells out.
+SHOWN = 8
 
 ALL_CHECKS = sum(1 << kind for kind in FaultKind)
 NO_CHECKS = 0
@@ -209,11 +213,24 @@ def _fault(record: FaultRecord) -> Fault:
 
 
 class EmulatorFaultError(LaunchError):
-    """A kernel did what is not allowed; `report` has all that the launch did."""
+    """A kernel did what is not allowed; `report` has all that the launch did.
+
+    Parameters
+    ----------
+    report : LaunchReport
+        A report with faults.
+    code_object : bytes
+        What ran; source lines are named where it was compiled with ``-g``.
+    """
 
     def __init__(self, report: LaunchReport, code_object: bytes = b"") -> None:
         self.report = report
-        lines = [f"  {fault}" for fault in report.faults[:8]]
-        if len(report.faults) > 8:
-            lines.append(f"  and {len(report.faults) - 8} more")
-        super().__init__(f"{report.kernel} ran with faults:\n" + "\n".join(lines))
+        places = [source_line(code_object, fault.pc) for fault in report.faults[:SHOWN]]
+        lines = [f"{report.kernel} ran with faults:"]
+        for fault, place in zip(report.faults, places, strict=False):
+            lines.append(f"  {fault}" + (f" at {place}" if place else ""))
+        if len(report.faults) > SHOWN:
+            lines.append(f"  and {len(report.faults) - SHOWN} more in the error's `report.faults`")
+        if not any(places):
+            lines.append("compile it with -g and run it again to see source lines")
+        super().__init__("\n".join(lines))

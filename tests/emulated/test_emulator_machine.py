@@ -9,6 +9,7 @@ from gcn_hip import compiled
 from aiter_moe.errors import LaunchError
 from aiter_moe.targets.emulator_library import Emulator, EmulatorFaultError, emulator
 from aiter_moe.targets.emulator_report import FaultKind, InstructionClass
+from aiter_moe.targets.source_lines import source_line
 
 pytestmark = pytest.mark.usefixtures("gfx950_compiler")
 
@@ -267,8 +268,8 @@ def run_limited(snippet, limit):
 
 FAULTY = """
 KERNEL void faulty(int* out, const int* in) {
-  if (GROUP % 3 == 2) out[1 << 16] = LANE;
-  if (GROUP % 5 == 3) out[LANE] = in[1 << 16];
+  if (GROUP % 3 == 2) out[1 << 28] = LANE;
+  if (GROUP % 5 == 3) out[LANE] = in[1 << 28];
   out[GROUP] = 1;
 }
 """
@@ -297,7 +298,7 @@ def test_a_fatal_fault_ends_the_launch_and_hides_what_is_behind_it():
     source = """
     KERNEL void stops(int* out) {
       if (GROUP == 20) __builtin_trap();
-      if (GROUP % 8 == 7) out[1 << 16] = LANE;
+      if (GROUP % 8 == 7) out[1 << 28] = LANE;
       out[GROUP] = 1;
     }
     """
@@ -366,6 +367,33 @@ def test_the_message_of_a_fault_says_where():
     message = str(caught.value)
     for part in ("faulty", "global_out_of_range", "global_store_dword", "workgroup (2, 0, 0)"):
         assert part in message
+
+
+@pytest.mark.parametrize("flags", [("-g",), ("-g", "-gdwarf-4"), ("-gline-tables-only",)])
+def test_with_debug_information_a_fault_names_its_source_line(flags):
+    out, given = np.zeros(64, np.int32), np.zeros(64, np.int32)
+    with pytest.raises(EmulatorFaultError) as caught:
+        launch(FAULTY, "faulty", (40, 1, 1), 64, out, given, flags=flags)
+    path = compiled(FAULTY, "gfx950", flags)
+    lines = next(path.parent.glob("*.hip")).read_text().splitlines()
+    for fault, text in zip(
+        caught.value.report.faults, ("out[1 << 28]", "in[1 << 28]"), strict=True
+    ):
+        place = source_line(path.read_bytes(), fault.pc)
+        assert text in lines[place.line - 1]
+        assert place.file.endswith(".hip")
+        assert f"times) at {place}\n" in str(caught.value) + "\n"
+    assert "-g" not in str(caught.value)
+
+
+def test_code_without_debug_information_has_no_source_lines():
+    plain = compiled(FAULTY).read_bytes()
+    assert source_line(plain, 0) is None
+    debug = compiled(FAULTY, "gfx950", ("-g",)).read_bytes()
+    assert source_line(debug, 0) is not None
+    assert source_line(debug, 1 << 20) is None
+    for size in range(0, len(debug), 97):
+        source_line(debug[:size], 0)
 
 
 def test_both_architectures_run_in_one_process():

@@ -77,6 +77,7 @@ def test_an_error_names_the_kernel_and_its_first_faults():
     assert text.startswith("k ran with faults")
     assert text.count("lds_race") == 8
     assert "3 more" in text
+    assert text.endswith("compile it with -g and run it again to see source lines")
 
 
 def test_every_kind_of_fault_has_a_bit():
