@@ -16,6 +16,7 @@ from gcn_hip import compiled
 
 from aiter_moe.targets.emulator_library import ALL_CHECKS, emulator
 from aiter_moe.targets.emulator_report import EmulatorFaultError, FaultKind, LaunchReport
+from aiter_moe.targets.source_lines import source_line
 
 pytestmark = pytest.mark.usefixtures("gfx950_compiler")
 
@@ -119,6 +120,19 @@ def test_the_same_kernel_put_right_runs_clean(name, arch):
         report, copied = run(name, arch, faulty=False, seed=seed)
         assert not report.faults
         assert copied
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+@pytest.mark.parametrize("name", KINDS)
+def test_a_report_names_the_line_that_is_at_fault(name, arch):
+    marked = {n for n, line in enumerate(source(name).splitlines(), 1) if line.endswith(MARK)}
+    code = code_object(name, arch, True).read_bytes()
+    report, _ = run(name, arch, faulty=True)
+    for fault in report.faults:
+        found = source_line(code, fault.pc)
+        assert found is not None
+        assert Path(found.file).name == f"{name}.hip"
+        assert found.line in marked, str(fault)
 
 
 # Without these the emulator could not go on.
