@@ -126,8 +126,8 @@ def select(
     if csv is not None:
         names = named_kernels(csv, target)
         instances, passes = tuple(i for i in instances if i.name in names), ()
-    names = [i.name for i in instances] + [p.name for p in passes]
-    wanted = _matching(names, patterns)
+    known = [i.name for i in instances] + [p.name for p in passes]
+    wanted = _matching(known, patterns)
     kernels = tuple(i for i in instances if i.name in wanted)
     chosen = tuple(p for p in passes if p.name in wanted)
     if not wanted:
