@@ -105,7 +105,7 @@ inline bool smem(Encoding& e) {
   e.i.returns = flag(word, 16);
   if (!smem_data(e, bits(word, 12, 6))) return false;
   const u8 base_width = e.width('r');
-  if (base_width == 0) return (word & 0x3d03f) == 0 && e.word[1] == 0;
+  if (base_width == 0) return (word & 0x3e03f) == 0 && e.word[1] == 0;
   e.i.base = static_cast<u16>(bits(word, 5, 0) * 2);
   return !flag(word, 13) && is_scalar_register(e.i.base, base_width) && scalar_offset(e);
 }
