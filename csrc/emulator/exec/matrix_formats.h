@@ -76,28 +76,36 @@ struct Layout {
 
 constexpr Layout plain_layout(int per_lane) { return {per_lane, per_lane}; }
 
-// Field e of sixteen lanes from `lane` on.
+// Fields repeat their places in registers after this many: 16 of six bits take three registers.
 template <int bits>
-AITER_MOE_MATRIX_INLINE Words field(const Lanes* registers, int e, int lane) {
+constexpr int period = 32 % bits == 0 ? 32 / bits : 16;
+
+// Field n of sixteen lanes, counted from the first of `registers`, which is at their first lane.
+template <int bits>
+AITER_MOE_MATRIX_INLINE Words field(const u32* registers, int n) {
   constexpr u32 mask = bits == 32 ? ~0u : (1u << (bits % 32)) - 1;
-  const int shift = bits * e % 32;
-  Words code = load<Words>(&registers[bits * e / 32].lane[lane]) >> shift;
-  if constexpr (32 % bits != 0)
-    code |= load<Words>(&registers[(bits * e + bits - 1) / 32].lane[lane]) << 1 << (31 - shift);
+  const int shift = bits * n % 32;
+  const u32* low = registers + bits * n / 32 * lanes;
+  Words code = load<Words>(low) >> shift;
+  if (shift + bits > 32) code |= load<Words>(low + lanes) << (32 - shift);
   return code & mask;
 }
 
 // Panels are k-major: element (k, row) at k * edge + row.
 template <int edge, int bits, class T, class Decode>
 void unpack_codes(const Lanes* registers, Layout layout, T* panel, Decode decode_words) {
-  constexpr int groups = lanes / edge;
-  for (int first = 0; first < layout.per_lane; first += layout.run)
-    for (int n = 0; n < layout.run; ++n)
-      for (int lane = 0; lane < lanes; lane += width) {
-        const int k = first * groups + lane / edge * layout.run + n;
-        store(panel + k * edge + lane % edge,
-              decode_words(field<bits>(registers, first + n, lane)));
+  constexpr int groups = lanes / edge, fields = period<bits>;
+  for (int lane = 0; lane < lanes; lane += width)
+    for (int first = 0; first < layout.per_lane; first += layout.run) {
+      T* to = panel + (first * groups + lane / edge * layout.run) * edge + lane % edge;
+      for (int e = first; e < first + layout.run; e += fields) {
+        const u32* from = &registers[bits * e / 32].lane[lane];
+        AITER_MOE_MATRIX_UNROLL
+        for (int n = 0; n < fields; ++n)
+          store(to + n * edge, decode_words(field<bits>(from, n)));
+        to += fields * edge;
       }
+    }
 }
 
 template <int edge, FloatFormat f>
