@@ -82,7 +82,7 @@ def inputs(seed: int) -> tuple[np.ndarray, np.ndarray]:
     words = rng.integers(0, 1 << 32, WORDS, dtype=np.uint32)
     special = np.array(
         [0, 1, 0x80000000, 0xFFFFFFFF, 0x3F800000, 0x7F800000, 0xFF800000, 0x7FC00000, 0x00000001,
-         0x7BFF, 0x7C00, 0x3FF00000, 0x7FF00000], np.uint32
+         0x7BFF, 0x7C00, 0x8000, 0x8001, 0x3FF00000, 0x7FF00000], np.uint32
     )  # fmt: skip
     chosen = rng.random(WORDS) < 0.25
     words[chosen] = rng.choice(special, chosen.sum())

@@ -109,7 +109,7 @@ OPERATIONS: dict[str, list[tuple[str, tuple[str, ...]]]] = {
         ("__builtin_ceilf({0})", ("f32",)),
         ("__builtin_truncf({0})", ("f32",)),
         ("__builtin_rintf({0})", ("f32",)),
-        ("__builtin_copysignf({0}, {1})", ("f32", "f32")),
+        ("__builtin_copysignf({0}, one_nan({1}))", ("f32", "f32")),
         ("__builtin_ldexpf({0}, i32({1} & 63) - 32)", ("f32", "u32")),
         ("packed({0}, {1}, {2}, {3})", ("f32", "f32", "f32", "f32")),
         ("classified({0})", ("f32",)),
@@ -140,13 +140,14 @@ OPERATIONS: dict[str, list[tuple[str, tuple[str, ...]]]] = {
         ("packed({0}, {1}, {2})", ("f16", "f16", "f16")),
         ("smaller_of({0}, {1})", ("f16", "f16")),
         ("larger_of({0}, {1})", ("f16", "f16")),
-        ("f16({0})", ("f32",)),
+        # + 0: clang narrows a product by v_fma_mixlo_f16 with an addend of +0, which loses -0
+        ("f16({0} + 0.0f)", ("f32",)),
         ("f16(f32(i16({0})))", ("u32",)),
         ("({0} ? {1} : {2})", ("u32", "f16", "f16")),
     ],
 }
 CONSTANTS = {
-    "u32": ("0u", "1u", "7u", "64u", "255u", "0x80000000u", "0xffffffffu", "0x12345678u", "lane"),
+    "u32": ("0u", "1u", "7u", "64u", "255u", "0x80000000u", "0xffffffffu", "0x12345678u", "(lane + 0u)"),
     "u64": ("0ul", "1ul", "0x8000000000000000ul", "0x123456789abcdeful"),
     "f32": ("0.0f", "1.0f", "-2.0f", "0.5f", "3.14159f", "1.0e-40f", "3.0e38f"),
     "f64": ("0.0", "1.0", "-4.0", "0.1", "1.0e-310", "1.0e300"),
