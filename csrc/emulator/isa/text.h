@@ -36,11 +36,9 @@ inline void write_mnemonic(TextWriter& out, const Instruction& i) {
     out.text("_sdwa");
   } else if (is_short && i.variant == Variant::dpp) {
     out.text("_dpp");
-  } else if ((is_short || i.format == Format::vop3) && has_other_form(*i.opcode)) {
-    if (!is_short)
-      out.text("_e64");
-    else if (i.opcode->operands[0] != 0)  // v_nop and v_clrexcp never say it
-      out.text("_e32");
+  } else if ((is_short || i.format == Format::vop3) && has_other_form(*i.opcode) &&
+             i.opcode->operands[0] != 0) {  // v_nop and v_clrexcp never say it
+    out.text(is_short ? "_e32" : "_e64");
   }
 }
 
