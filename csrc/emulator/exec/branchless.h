@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// A conditional that stays arithmetic. Compilers take `c ? a : b` apart into paths where several
+// Conditions that stay arithmetic. Compilers take `c ? a : b` apart into paths where several
 // depend on each other's conditions, and then do not vectorise the loop around them.
 #pragma once
 
@@ -11,6 +11,9 @@ template <int bytes> struct BitsOf;
 template <> struct BitsOf<2> { using type = u16; };
 template <> struct BitsOf<4> { using type = u32; };
 template <> struct BitsOf<8> { using type = u64; };
+
+inline bool both(bool a, bool b) { return static_cast<int>(a) & static_cast<int>(b); }
+inline bool either(bool a, bool b) { return static_cast<int>(a) | static_cast<int>(b); }
 
 template <class T>
 inline T choose(bool condition, T yes, T no) {

@@ -35,7 +35,8 @@ inline void bitop3_halves(Wave& w, const Instruction& i) {
   Operands operands;
   alignas(64) Lanes result;
   prepare(w, i, shape, operands);
-  apply_table(static_cast<u32>(i.immediate), *operands.rows[0], *operands.rows[1], *operands.rows[2], result);
+  const Lanes* const* s = operands.rows;
+  apply_table(static_cast<u32>(i.immediate), *s[0], *s[1], *s[2], result);
   finish(w, i, shape, &result, operands.which);
 }
 

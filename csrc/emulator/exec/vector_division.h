@@ -61,11 +61,11 @@ template <class T>
 inline T divide_scale(T a, T b, T c) {
   const Scaling scaling = scaling_of(b, c);
   const T value = scaled(a, a == b ? scaling.denominator : scaling.numerator);
-  return (b == 0) | (c == 0) ? T(__builtin_nan("")) : value;
+  return either(b == 0, c == 0) ? T(__builtin_nan("")) : value;
 }
 template <class T>
 inline u32 divide_scale_flag(T, T b, T c) {
-  return (b == 0) | (c == 0) ? 0 : scaling_of(b, c).undone_later;
+  return either(b == 0, c == 0) ? 0 : scaling_of(b, c).undone_later;
 }
 
 template <class T>

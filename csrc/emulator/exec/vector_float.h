@@ -62,9 +62,10 @@ inline f32 multiply_legacy(f32 a, f32 b) { return a == 0 || b == 0 ? 0 : a * b; 
 inline bool is_nan(Half a) { return (a.bits & 0x7fff) > 0x7c00; }
 inline bool is_nan(f32 a) { return a != a; }
 inline bool is_nan(f64 a) { return a != a; }
-inline bool is_signalling(Half a) { return is_nan(a) & !(a.bits & 0x200); }
-inline bool is_signalling(f32 a) { return is_nan(a) & !(as<u32>(a) & 0x400000); }
-inline bool is_signalling(f64 a) { return is_nan(a) & !(as<u64>(a) & 1ull << 51); }
+// The bit that makes a NaN quiet is clear.
+inline bool is_signalling(Half a) { return both(is_nan(a), !(a.bits & 0x200)); }
+inline bool is_signalling(f32 a) { return both(is_nan(a), !(as<u32>(a) & 0x400000)); }
+inline bool is_signalling(f64 a) { return both(is_nan(a), !(as<u64>(a) & 1ull << 51)); }
 inline Half quieted(Half a) { return {static_cast<u16>(a.bits | 0x200)}; }
 inline f32 quieted(f32 a) { return as<f32>(as<u32>(a) | 0x400000); }
 inline f64 quieted(f64 a) { return as<f64>(as<u64>(a) | 1ull << 51); }
@@ -76,7 +77,7 @@ inline bool is_negative(f64 a) { return as<u64>(a) >> 63; }
 // vectorised.
 template <class T>
 inline bool precedes(T a, T b) {
-  return (number(a) < number(b)) | ((number(a) == number(b)) & is_negative(a));
+  return either(number(a) < number(b), both(number(a) == number(b), is_negative(a)));
 }
 
 // A number wins over a NaN.
@@ -115,7 +116,7 @@ inline T middle_float(T a, T b, T c) {
   const T lower = min_float(a, b), upper = max_float(a, b);
   const T middle = max_float(lower, min_float(upper, c));
   const T smallest = over_three<T, least>(a, b, c);
-  return choose(is_nan(a) | is_nan(b) | is_nan(c), smallest, middle);
+  return choose(either(is_nan(a), either(is_nan(b), is_nan(c))), smallest, middle);
 }
 // NaN wins.
 template <class T>
