@@ -110,6 +110,12 @@ INLINE u32 to_i32(f32 x) { return x > -2.0e9f && x < 2.0e9f ? u32(i32(x)) : 78; 
 INLINE u32 to_i32(f64 x) { return x > -2.0e9 && x < 2.0e9 ? u32(i32(x)) : 79; }
 INLINE u64 to_u64(f64 x) { return x > -1.0 && x < 1.0e19 ? u64(x) : 80; }
 INLINE u32 to_i32(f16 x) { return x == x && x < 60000 && x > -60000 ? u32(i32(x)) : 81; }
+// Without the sign of zero: clang fuses a product that is narrowed into v_fma_mixlo_f16 with an
+// addend of +0, which loses it.
+INLINE f16 narrowed(f32 x) {
+  const f16 result = f16(x);
+  return result == 0 ? f16(0) : result;
+}
 INLINE f32 classified(f32 x) {
   return (__builtin_isinf(x) ? 1.0f : 0.0f) + (__builtin_isnormal(x) ? 2.0f : 0.0f) +
          (x == 0 ? 4.0f : 0.0f);
