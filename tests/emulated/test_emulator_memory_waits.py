@@ -231,7 +231,7 @@ def test_counters_hold_63_and_15_requests() -> None:
 
 def test_reports_tell_late_results_from_values_never_written() -> None:
     (late,) = faults_of("global_load_dword v8, v1, s[4:5]\nv_mov_b32 v9, v8")
-    (never,) = faults_of("v_mov_b32 v9, v200")
+    (never,) = faults_of("v_add_u32 v9, v200, v200")
     assert late.kind == IN_FLIGHT
     assert never.kind == FaultKind.undefined_register
     assert late.instruction == "v_mov_b32_e32 v9, v8"
