@@ -60,7 +60,8 @@ inline BankCycles count_phases(const u32* place, u64 active) {
     const u32 begin = phase * phase_lanes;
     if ((active >> begin & (all_lanes >> (lanes - phase_lanes))) == 0) continue;
     ++cycles.ideal;
-    cycles.taken += crowded >> phase & 1 ? busiest_slot(place + begin, phase_lanes, phase_lanes) : 1;
+    cycles.taken +=
+        crowded >> phase & 1 ? busiest_slot(place + begin, phase_lanes, phase_lanes) : 1;
   }
   return cycles;
 }

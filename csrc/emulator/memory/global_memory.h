@@ -98,7 +98,8 @@ inline void locate_flat(Wave& w, const Instruction& i, u64 which, u32 bytes, Acc
     w.counters.scratch_bytes += __builtin_popcountll(inside) * bytes;
     place.good |= inside;
   }
-  if (split.shared != 0) place.good |= place_in_lds(w, i, offsets, split.shared, bytes, lds_use, place);
+  if (split.shared != 0)
+    place.good |= place_in_lds(w, i, offsets, split.shared, bytes, lds_use, place);
 }
 
 inline void locate(Wave& w, const Instruction& i, u64 which, u32 bytes, Access use,

@@ -73,7 +73,8 @@ template <class V>
 
 // `busy` gains all ones where another wave has touched the dword in this epoch, or a DMA load is to.
 template <class V>
-[[gnu::always_inline]] inline void find_busy(const QuickTags& q, const V& w, const V& r, V& busy) {
+[[gnu::always_inline]] inline void find_busy(const QuickTags& q, const V& w, const V& r,
+                                             V& busy) {
   const V unread = (V)(r < q.base) | (V)(r >> tag::wave_shift == q.own_read >> tag::wave_shift);
   const V own = (V)(w >> tag::wave_shift == q.own_write >> tag::wave_shift);
   busy |= ~(((V)(w < q.base) | own) & unread);
@@ -124,7 +125,8 @@ inline bool LdsShadow::visit_run(u32 dword, u32 count, QuickTags q, LdsUse use) 
 
 // Tags of 16 dwords, n in a row at each of 16 / n places.
 template <int n>
-[[gnu::always_inline]] inline void gather_tags(const u32* tags, const u32* dwords, Tags<16>::Vector& to) {
+[[gnu::always_inline]] inline void gather_tags(const u32* tags, const u32* dwords,
+                                               Tags<16>::Vector& to) {
   if constexpr (n == 4) {
     Tags<4>::Vector v[4];
     for (int k = 0; k < 4; ++k) load_tags(tags + dwords[k], v[k]);
@@ -150,7 +152,8 @@ template <int n>
 }
 
 template <int n>
-[[gnu::always_inline]] inline void scatter_tags(u32* tags, const u32* dwords, const Tags<16>::Vector& from) {
+[[gnu::always_inline]] inline void scatter_tags(u32* tags, const u32* dwords,
+                                                const Tags<16>::Vector& from) {
   if constexpr (n == 4) {
     store_tags(tags + dwords[0], __builtin_shufflevector(from, from, 0, 1, 2, 3));
     store_tags(tags + dwords[1], __builtin_shufflevector(from, from, 4, 5, 6, 7));
