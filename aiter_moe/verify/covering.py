@@ -20,8 +20,8 @@ Choice = tuple[int, ...]
 """Index of the value of each axis."""
 
 _Partial = dict[int, int]
-_CANDIDATES = 12
-_FILLS = 64
+_Pair = tuple[tuple[int, int], ...]
+_CANDIDATES, _ATTEMPTS = 12, 5
 
 
 @dataclass(slots=True)
@@ -120,11 +120,11 @@ def _named(axes: Sequence[Axis], choice: Choice) -> dict[str, Any]:
     return {axis.name: axis.values[i] for axis, i in zip(axes, choice, strict=True)}
 
 
-def _key(pair: _Partial) -> tuple[tuple[int, int], ...]:
+def _key(pair: _Partial) -> _Pair:
     return tuple(sorted(pair.items()))
 
 
-def _pairs(choice: Choice) -> set[tuple[tuple[int, int], ...]]:
+def _pairs(choice: Choice) -> set[_Pair]:
     return set(combinations(enumerate(choice), 2))
 
 
@@ -132,26 +132,21 @@ def _fill(
     axes: Sequence[Axis],
     pair: _Partial,
     refusal: Refusal,
-    open_pairs: set[tuple[tuple[int, int], ...]],
+    open_pairs: set[_Pair],
     rng: random.Random,
 ) -> tuple[Choice | None, str]:
-    """Return the best supported combination around a pair, or None and why there is none."""
-    best: Choice | None = None
-    gain, reason, tried = -1, "", 0
+    """Return a good supported combination around a pair, or None and why there is none."""
+    reason = ""
     plain = tuple(pair.get(a, 0) for a in range(len(axes)))
-    for attempt in range(_FILLS):
-        choice = plain if attempt == _FILLS - 1 and best is None else _random(axes, pair, rng)
-        refused = refusal(_named(axes, choice))
-        if refused is not None:
+    for _ in range(_ATTEMPTS):
+        fills = [_random(axes, pair, rng) for _ in range(_CANDIDATES)]
+        fills.sort(key=lambda choice: -len(_pairs(choice) & open_pairs))
+        for choice in (*fills, plain):
+            refused = refusal(_named(axes, choice))
+            if refused is None:
+                return choice, ""
             reason = refused
-            continue
-        covered = len(_pairs(choice) & open_pairs)
-        if covered > gain:
-            best, gain = choice, covered
-        tried += 1
-        if tried == _CANDIDATES:
-            break
-    return best, reason
+    return None, reason
 
 
 def _random(axes: Sequence[Axis], pair: _Partial, rng: random.Random) -> Choice:
