@@ -69,9 +69,9 @@ def _source(row: Row, form: str, place: int, width: int, rng: random.Random) -> 
     else:
         kind = "s" if roll < 0.15 else "v"
     text = _register(kind, width, rng)
-    if 0.85 < roll and form not in ("sdwa", "dpp"):
+    if roll > 0.85 and form not in ("sdwa", "dpp"):
         text = rng.choice(_CONSTANTS)
-    elif 0.8 < roll and form != "sdwa" and form != "dpp" and place == 0:
+    elif roll > 0.8 and form not in ("sdwa", "dpp") and place == 0:
         text = hex(rng.getrandbits(32) | 0x10000)
     if row.format == "vop3p" or row.format.startswith("sop") or rng.random() < 0.5:
         return text
@@ -97,7 +97,9 @@ def _operands(row: Row, form: str, rng: random.Random) -> list[str]:
     return found
 
 
-def _other(row: Row, letter: str, width: int, accumulation: str, rng: random.Random) -> str:
+def _other(  # noqa: PLR0911
+    row: Row, letter: str, width: int, accumulation: str, rng: random.Random
+) -> str:
     memory = row.format in (*_MEMORY, "ds")
     if letter in "dxy":
         kind = accumulation if memory or row.traits & MATRIX else "v"

@@ -49,7 +49,7 @@ def code_of(words: tuple[int, ...]) -> int:
     return code
 
 
-def registers_of(words: tuple[int, ...]) -> dict[str, int]:
+def registers_of(words: tuple[int, ...]) -> dict[str, int]:  # noqa: PLR0911
     """Return letter of operand -> register number in that field, for 4- and 8-byte encodings."""
     if len(words) == 4:  # scale operands are the sources of the first pair
         scales = registers_of(words[:2])

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 
-def kind_of(fmt: str, name: str) -> str:
+def kind_of(fmt: str, name: str) -> str:  # noqa: PLR0911
     """Return the member of the emulator's enum Class."""
     if fmt in ("sop1", "sop2", "sopc", "sopk", "sopp"):
         return _scalar(name)

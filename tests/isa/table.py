@@ -247,9 +247,7 @@ def table() -> list[Row]:
     return sorted(rows, key=lambda row: (row.format, row.code, row.name, row.archs))
 
 
-_LINE = re.compile(
-    r'AITER_MOE_OPCODE\((\w+), (0x\w+), "(\w+)", (\d), \w+, "([^"]*)", (0x\w+)\)'
-)
+_LINE = re.compile(r'AITER_MOE_OPCODE\((\w+), (0x\w+), "(\w+)", (\d), \w+, "([^"]*)", (0x\w+)\)')
 
 
 def read_table() -> list[Row]:
@@ -288,7 +286,7 @@ def _spelled(row: Row) -> list[tuple[str, Operands]]:
     return [(name, operands) for name in names for operands in product(*choices)]
 
 
-def _spelled_operand(fmt: str, text: str) -> list[Operand]:
+def _spelled_operand(fmt: str, text: str) -> list[Operand]:  # noqa: PLR0911
     letter, width = text[0], int(text[1:] or 0)
     if letter == "i":
         kinds = ("0x35", "0x5", "vmcnt(0)", "sendmsg(MSG_INTERRUPT)", "gpr_idx(SRC0)")

@@ -101,8 +101,7 @@ def _vector() -> Iterator[tuple[Choice, ...]]:
     yield (scalar, vector)
     yield (scalar, vector, scalar)
     yield (vector, scalar, _fixed("7"))
-    for pair in ((accumulator, vector), (vector, accumulator), (accumulator, accumulator)):
-        yield pair
+    yield from ((accumulator, vector), (vector, accumulator), (accumulator, accumulator))
 
 
 def _data_share() -> Iterator[tuple[Choice, ...]]:
@@ -140,7 +139,7 @@ def _segment(address: Choice) -> Iterator[tuple[Choice, ...]]:
 
 
 def _families(mnemonic: str) -> Iterator[tuple[Choice, ...]]:
-    prefix = mnemonic.split("_")[0]
+    prefix = mnemonic.partition("_")[0]
     if prefix == "s":
         yield from _scalar()
         yield from _scalar_memory()
