@@ -76,11 +76,12 @@ def test_partial_waves_have_the_lanes_that_exist():
 def test_registers_start_undefined_except_those_the_descriptor_asks_for():
     bodies = {"s4": 7, "v1": 7, "a0": 7, "vcc": 7, "m0": 7, "s0": None, "s2": None, "v0": None}
     snippets = [
-        Snippet(f"start_{key}", f"v_mov_b32 v9, {'vcc_lo' if key == 'vcc' else key}")
+        Snippet(f"start_{key}", f"v_not_b32 v9, {'vcc_lo' if key == 'vcc' else key}")
         for key in bodies
         if key != "a0"
     ]
-    snippets.append(Snippet("start_a0", "v_accvgpr_read_b32 v9, a0"))
+    # A copy alone is no use: it passes on that nothing was written.
+    snippets.append(Snippet("start_a0", "v_accvgpr_read_b32 v8, a0\nv_not_b32 v9, v8"))
     for snippet, result in zip(snippets, run(snippets, raise_on_fault=False), strict=True):
         wanted = bodies[snippet.name.partition("_")[2]]
         kinds = [fault.kind for fault in result.report.faults]
@@ -132,6 +133,28 @@ def test_scratch_is_private_to_each_lane():
     for group in range(3):
         held = place[(i * 7 + lane) & 63] + 100 * lane + group
         np.testing.assert_array_equal(out[group], (held * (i + 1)).sum(1))
+    assert report.counters["scratch_bytes"] > 0
+
+
+def test_functions_call_themselves_on_a_stack():
+    source = """
+    DEVICE __attribute__((noinline)) int ways(int steps, int most) {
+      if (steps <= 0) return steps == 0;
+      int sum = 0;
+      for (int n = 1; n <= most; ++n) sum += ways(steps - n, most);
+      return sum;
+    }
+    KERNEL void count(int* out, int most) { out[LANE] = ways(LANE % 9, most + LANE % 2); }
+    """
+    out = np.zeros(64, np.int32)
+    report = launch(source, "count", (1, 1, 1), 64, out, 2)
+
+    def ways(steps, most):
+        if steps <= 0:
+            return int(steps == 0)
+        return sum(ways(steps - n, most) for n in range(1, most + 1))
+
+    assert out.tolist() == [ways(lane % 9, 2 + lane % 2) for lane in range(64)]
     assert report.counters["scratch_bytes"] > 0
 
 
@@ -277,10 +300,11 @@ KERNEL void faulty(int* out, const int* in) {
 
 def test_reports_do_not_depend_on_threads():
     reports = []
+    # The same memory every time: how many lines an access touches depends on where it lies.
+    out, given = np.zeros(64, np.int32), np.zeros(64, np.int32)
     for threads in (1, 2, 4, 2):
         emulator().set_option("threads", threads)
         try:
-            out, given = np.zeros(64, np.int32), np.zeros(64, np.int32)
             report = launch(FAULTY, "faulty", (40, 1, 1), 64, out, given, raise_on_fault=False)
         finally:
             emulator().set_option("threads", 0)
@@ -328,7 +352,7 @@ def test_unknown_instructions_are_named_and_never_guessed():
 
 
 def test_checks_can_be_switched_off_one_by_one():
-    snippet = Snippet("reads", "v_mov_b32 v1, v2")
+    snippet = Snippet("reads", "v_not_b32 v1, v2")
     assert run([snippet], raise_on_fault=False)[0].report.faults
     every = (1 << len(FaultKind)) - 1
     without = every & ~(1 << FaultKind.undefined_register)
