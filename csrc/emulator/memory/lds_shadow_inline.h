@@ -71,7 +71,7 @@ template <class V>
   odd |= ~(known & (landed | own));
 }
 
-// `busy` gains all ones where another wave has touched the dword in this epoch, or a DMA load is to.
+// `busy` gains all ones where another wave touched the dword in this epoch, or a DMA load will.
 template <class V>
 [[gnu::always_inline]] inline void find_busy(const QuickTags& q, const V& w, const V& r,
                                              V& busy) {
