@@ -17,8 +17,8 @@ namespace scalar {
 
 constexpr HandlerEntry entries[] = {
     // Moves
-    {"s_mov_b32", value<same<u32>>},
-    {"s_mov_b64", value<same<u64>>},
+    {"s_mov_b32", copy<u32>},
+    {"s_mov_b64", copy<u64>},
     {"s_cmov_b32", move_if<u32>},
     {"s_cmov_b64", move_if<u64>},
     {"s_cselect_b32", select<u32>},

@@ -25,6 +25,32 @@ constexpr T same(T a) {
   return a;
 }
 
+// Whether a register was never written; one that a load is still to write does not count.
+inline bool never_written(const Wave& w, u16 code) {
+  if (code >= operand::scalars) return false;
+  const u64 known = w.scalar_ready[code >> 6] | w.requests.scalar_in_flight[code >> 6];
+  return (known >> (code & 63) & 1) == 0;
+}
+
+// A copy is no use of a value: it passes on that nothing was written, as functions do that save
+// registers for their callers.
+template <class T>
+void copy(Wave& w, const Instruction& i) {
+  bool unknown[sizeof(T) / 4];
+  for (u16 row = 0; row < sizeof(T) / 4; ++row) {
+    const u16 from = i.src[0] + row;
+    unknown[row] = never_written(w, from);
+    if (unknown[row]) w.scalar_ready[from >> 6] |= 1ull << (from & 63);
+  }
+  value<same<T>>(w, i);
+  for (u16 row = 0; row < sizeof(T) / 4; ++row) {
+    if (!unknown[row]) continue;
+    const u16 from = i.src[0] + row, to = i.dst + row;
+    w.scalar_ready[from >> 6] &= ~(1ull << (from & 63));
+    if (to < operand::scalars) w.scalar_ready[to >> 6] &= ~(1ull << (to & 63));
+  }
+}
+
 // Only the operand that is selected must be defined.
 template <class T>
 void select(Wave& w, const Instruction& i) {
