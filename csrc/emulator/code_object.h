@@ -116,7 +116,8 @@ class Starts {
 inline void add_functions(const elf::File& file, const elf::Header& header, u64 text,
                           Starts& starts) {
   const auto visit = [&](const elf::Symbol& symbol, const elf::Section&) {
-    if (symbol.section != 0 && symbol.kind() == elf::symbol_function) starts.add(symbol.value - text);
+    if (symbol.section != 0 && symbol.kind() == elf::symbol_function)
+      starts.add(symbol.value - text);
     return false;
   };
   elf::find_symbol(file, header, elf::section_dynamic_symbols, visit);
@@ -229,8 +230,8 @@ inline void free_program(Program* program) {
   host_free(program);
 }
 
-// Loads a kernel of a code object (null: its text alone, to be listed); null with *why set where that cannot be. `arch` is 942 or 950,
-// or 0 for whatever the file is for. `find` gives the handler of an opcode, `unknown` is run for
+// Loads a kernel of a code object (null: its text alone, to be listed); null with *why set where
+// that cannot be. `arch` is 942 or 950, or 0 for whatever the file is for. `find` gives the handler of an opcode, `unknown` is run for
 // words that are no instruction.
 inline Program* load_program(const u8* file, u64 bytes, const char* kernel, u32 arch,
                              FindHandler find, Instruction::Handler unknown, const char** why) {

@@ -17,14 +17,18 @@ inline Format short_format(u32 code) {
   return code < 0x1c0 ? Format::vop1 : Format::unknown;
 }
 
-inline u32 short_code(u32 code) { return code < 0x100 ? code : code - (code < 0x140 ? 0x100 : 0x140); }
+inline u32 short_code(u32 code) {
+  if (code < 0x100) return code;
+  return code - (code < 0x140 ? 0x100 : 0x140);
+}
 
 // Opcodes with both a short and a long encoding say which one it is.
 inline bool has_other_form(const Opcode& opcode) {
   const u8 arch = opcode.archs & gfx950_bit ? gfx950_bit : gfx942_bit;
   if (opcode.format == Format::vop3)
     return find_opcode(short_format(opcode.code), short_code(opcode.code), arch) != nullptr;
-  const u32 first = opcode.format == Format::vopc ? 0 : opcode.format == Format::vop2 ? 0x100 : 0x140;
+  const u32 first =
+      opcode.format == Format::vopc ? 0 : opcode.format == Format::vop2 ? 0x100 : 0x140;
   return find_opcode(Format::vop3, first + opcode.code, arch) != nullptr;
 }
 
@@ -118,16 +122,23 @@ inline u32 implied_mask(const Instruction& i, bool is_read) {
   return is_read ? i.src[2] : i.second_dst;
 }
 
+// The one data field of buffer and scalar memory: stored, or else loaded to.
+inline u16 memory_data(const Instruction& i) {
+  return i.data[0] != operand::none ? i.data[0] : i.dst;
+}
+
 inline void write_operand(TextWriter& out, const Instruction& i, const OperandList& list, int n) {
   const OperandSlot slot = list.slot[n];
   const bool behind_constant = n == 3 && list.slot[2].letter == 'k';
   switch (slot.letter) {
     case 'd': case 'E': return write_register(out, i.dst, slot.width);
-    case 's': return write_register(out, i.data[0] != operand::none ? i.data[0] : i.dst, slot.width);
+    case 's': case 'x': return write_register(out, memory_data(i), slot.width);
     case 'S': return write_register(out, i.second_dst, slot.width);
-    case 'V': return write_register(out, implied_mask(i, n > 1 && list.slot[n - 1].letter == 'b'), 2);
+    case 'V':
+      return write_register(out, implied_mask(i, n > 1 && list.slot[n - 1].letter == 'b'), 2);
     case 'a': case 'A': return write_modified(out, i, 0, source_width(i, 0, slot.width));
-    case 'b': return write_modified(out, i, behind_constant ? 2 : 1, source_width(i, 1, slot.width));
+    case 'b':
+      return write_modified(out, i, behind_constant ? 2 : 1, source_width(i, 1, slot.width));
     case 'c': return write_modified(out, i, 2, slot.width);
     case 'u': return write_source(out, i.scale_src[0], 1, 0);
     case 'w': return write_source(out, i.scale_src[1], 1, 0);
@@ -138,8 +149,6 @@ inline void write_operand(TextWriter& out, const Instruction& i, const OperandLi
     case 'h': return write_hardware_register(out, static_cast<u32>(i.immediate));
     case 'i': return write_immediate(out, i);
     case 'p': return write_address(out, i, slot.width);
-    case 'x':
-      return write_register(out, i.data[0] != operand::none ? i.data[0] : i.dst, slot.width);
     case 'y': return write_register(out, i.data[1], slot.width);
     case 'r':
       if (i.base == operand::none) { out.text("off"); return; }
