@@ -231,8 +231,8 @@ inline void free_program(Program* program) {
 }
 
 // Loads a kernel of a code object (null: its text alone, to be listed); null with *why set where
-// that cannot be. `arch` is 942 or 950, or 0 for whatever the file is for. `find` gives the handler of an opcode, `unknown` is run for
-// words that are no instruction.
+// that cannot be. `arch` is 942 or 950, or 0 for whatever the file is for. `find` gives the handler
+// of an opcode, `unknown` is run for words that are no instruction.
 inline Program* load_program(const u8* file, u64 bytes, const char* kernel, u32 arch,
                              FindHandler find, Instruction::Handler unknown, const char** why) {
   Program* const program = static_cast<Program*>(host_malloc(sizeof(Program)));
