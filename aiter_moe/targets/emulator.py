@@ -7,7 +7,6 @@ runs in is `aiter_moe.targets.emulator_library`.
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -25,16 +24,12 @@ from aiter_moe.targets.emulator_library import (
     EmulatorFaultError,
     LaunchReport,
     emulator,
-    span,
-    united,
+    reachable,
 )
-from aiter_moe.targets.hip import HipError, HipRuntime
+from aiter_moe.targets.hip import KERNEL_FAILURES, HipError
 from aiter_moe.targets.hip_launcher import HipLauncher, Module, Place
 
 OnReport = Callable[[str, LaunchReport], None]
-
-# HIP's codes for a kernel that failed; the emulator's report says how.
-_FAULT_CODES = (700, 719)
 
 
 class EmulatorLauncher(HipLauncher):
@@ -79,8 +74,7 @@ class EmulatorLauncher(HipLauncher):
         self.checks = checks
         self.threads = threads
         self.on_report = on_report
-        # A library object of its own: the types of its functions belong to `HipRuntime`.
-        runtime = HipRuntime(ctypes.CDLL(str(self._emulator.library.path)))
+        runtime = self._emulator.library.runtime
         properties = runtime.properties(self._device)
         facts = DeviceFacts(gfx, properties.compute_units, product=properties.name)
         super().__init__(runtime, facts)
@@ -94,17 +88,10 @@ class EmulatorLauncher(HipLauncher):
     @contextmanager
     def _at(self, tensors: Sequence[torch.Tensor]) -> Iterator[Place]:
         """Let launches reach the bytes of `tensors`, one stage of the process at a time."""
-        done: list[int] = []
         with ONE_LAUNCH:
             self._runtime.set_device(self._device)
-            try:
-                for begin, end in united(span(tensor) for tensor in tensors):
-                    self._runtime.register(begin, end - begin)
-                    done.append(begin)
+            with reachable(self._runtime, tensors):
                 yield Place(self._device, None)
-            finally:
-                for begin in done:
-                    self._runtime.unregister(begin)
 
     def _start(self, module: Module, step: Launch, args: StageArgs, place: Place) -> None:
         self._emulator.set_option("seed", self.seed)
@@ -123,7 +110,7 @@ class EmulatorLauncher(HipLauncher):
         try:
             self._runtime.synchronise()
         except HipError as error:
-            if error.code not in _FAULT_CODES:
+            if error.code not in KERNEL_FAILURES:
                 raise
             return False
         return True

@@ -12,9 +12,9 @@ from __future__ import annotations
 import ctypes
 import struct
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from ctypes import c_char_p, c_double, c_int, c_long, c_uint, c_void_p
+from ctypes import c_char_p, c_double, c_int, c_long, c_void_p
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -31,6 +31,7 @@ from aiter_moe.targets.emulator_report import (
     FaultRecord,
     LaunchReport,
 )
+from aiter_moe.targets.hip import KERNEL_FAILURES, HipError, HipRuntime
 
 __all__ = ["ALL_CHECKS", "Emulator", "EmulatorFaultError", "LaunchReport", "emulator"]
 
@@ -46,13 +47,9 @@ MIRRORS = (
 INSTRUCTION_LIMIT = 1 << 28
 
 _Tensor: TypeAlias = torch.Tensor | np.ndarray[Any, Any]
-# ctypes has no public names for its simple types.
+# ctypes has no public names for its simple types and its functions.
 _CType: TypeAlias = Any
-_Function: TypeAlias = Callable[..., Any]
-
-# Keys of the `extra` argument of hipModuleLaunchKernel.
-_BUFFER_POINTER, _BUFFER_SIZE, _END = 1, 2, 3
-_SUCCESS, _ILLEGAL_ADDRESS, _LAUNCH_FAILURE = 0, 700, 719
+_Function: TypeAlias = Any
 
 
 class Library:
@@ -63,6 +60,11 @@ class Library:
     path : Path
         The compiled library.
 
+    Attributes
+    ----------
+    runtime : HipRuntime
+        HIP's calls, which reach the emulated devices.
+
     Raises
     ------
     LaunchError
@@ -71,13 +73,12 @@ class Library:
 
     def __init__(self, path: Path) -> None:
         try:
-            self.cdll = ctypes.CDLL(str(path))
+            self._cdll = ctypes.CDLL(str(path))
         except OSError as error:
             raise LaunchError(
                 f"cannot load {path}: {error}; delete its folder and try again to rebuild it"
             ) from error
         self.path = path
-        self.error_name = self.function("hipGetErrorName", c_char_p, c_int)
         size = self.function("aiter_moe_emulator_struct_size", c_long, c_int)
         for which, (name, wanted) in enumerate(MIRRORS):
             if size(which) != wanted:
@@ -85,23 +86,13 @@ class Library:
                     f"{path} has a struct {name} of {size(which)} bytes, this package reads "
                     f"{wanted}; delete its folder and try again to rebuild it"
                 )
+        self.runtime = HipRuntime(self._cdll)
 
     def function(self, name: str, result: _CType, *arguments: _CType) -> _Function:
         """Return a symbol as a callable with these C types."""
-        found = getattr(self.cdll, name)
+        found: _Function = self._cdll[name]
         found.restype, found.argtypes = result, arguments
-        return found  # type: ignore[no-any-return]
-
-    def hip(self, name: str, *arguments: _CType) -> _Function:
-        """Return a HIP call that raises LaunchError where HIP would return an error."""
-        function = self.function(name, c_int, *arguments)
-
-        def call(*values: _CType) -> None:
-            error = function(*values)
-            if error != _SUCCESS:
-                raise LaunchError(f"{name}: {self.error_name(error).decode()} ({error})")
-
-        return call
+        return found
 
 
 class Emulator:
@@ -118,17 +109,8 @@ class Emulator:
     def __init__(self, library: Library, arch: str) -> None:
         self.arch = arch
         self.library = library
+        self._runtime = library.runtime
         self._set_option = library.function("aiter_moe_emulator_set", c_int, c_char_p, c_long)
-        self._set_device = library.hip("hipSetDevice", c_int)
-        self._load = library.hip("hipModuleLoadData", c_void_p, c_char_p)
-        self._unload = library.hip("hipModuleUnload", c_void_p)
-        self._find = library.hip("hipModuleGetFunction", c_void_p, c_void_p, c_char_p)
-        self._register = library.hip("hipHostRegister", c_void_p, ctypes.c_size_t, c_uint)
-        self._unregister = library.hip("hipHostUnregister", c_void_p)
-        self._launch = library.function(
-            "hipModuleLaunchKernel", c_int, c_void_p, *[c_uint] * 7, *[c_void_p] * 3
-        )
-        self._last_error = library.function("hipGetLastError", c_int)
         self._counters = library.function("aiter_moe_emulator_counters", None, c_void_p)
         self._faults = library.function("aiter_moe_emulator_faults", c_long, c_void_p, c_long)
         self._seconds = library.function("aiter_moe_emulator_seconds", c_double)
@@ -192,16 +174,22 @@ class Emulator:
         EmulatorFaultError
             If the kernel did what is not allowed.
         LaunchError
-            If the code object cannot be loaded, or the launch is no valid one.
+            If the code object cannot be loaded, lacks the kernel, or the launch is no valid one.
         """
         data = code_object.read_bytes() if isinstance(code_object, Path) else code_object
         require_whole(data)
-        block = (threads, 1, 1) if isinstance(threads, int) else threads
-        with ONE_LAUNCH, self._loaded(data) as module, self._registered(tensors):
+        buffer = ctypes.create_string_buffer(arguments, len(arguments))
+        with ONE_LAUNCH, self._loaded(data) as module, reachable(self._runtime, tensors):
             self._set_options(seed, checks, instruction_limit)
-            function = c_void_p()
-            self._find(ctypes.byref(function), module, symbol.encode())
-            self._start(function, grid, block, dynamic_lds, arguments)
+            function = self._runtime.function(module, symbol)
+            try:
+                self._runtime.launch(function, grid, threads, buffer, dynamic_lds=dynamic_lds)
+            except HipError as error:
+                if error.code not in KERNEL_FAILURES:
+                    raise LaunchError(
+                        f"{error}; grid {grid}, threads {threads}, {dynamic_lds} bytes of dynamic "
+                        f"LDS, {len(arguments)} bytes of arguments"
+                    ) from error
             report = self.report(symbol)
         if report.faults and raise_on_fault:
             raise EmulatorFaultError(report, data)
@@ -222,49 +210,32 @@ class Emulator:
         self.set_option("checks", checks)
         self.set_option("instruction_limit", instruction_limit)
 
-    def _start(
-        self, function: c_void_p, grid: tuple[int, int, int], block: tuple[int, int, int],
-        dynamic_lds: int, arguments: bytes,
-    ) -> None:  # fmt: skip
-        buffer = ctypes.create_string_buffer(arguments, len(arguments))
-        size = ctypes.c_size_t(len(arguments))
-        extra = (c_void_p * 5)(
-            _BUFFER_POINTER, ctypes.addressof(buffer), _BUFFER_SIZE, ctypes.addressof(size), _END
-        )
-        error = self._launch(function, *grid, *block, dynamic_lds, None, None, extra)
-        self._last_error()
-        if error not in (_SUCCESS, _ILLEGAL_ADDRESS, _LAUNCH_FAILURE):
-            raise LaunchError(
-                f"hipModuleLaunchKernel: {self.library.error_name(error).decode()} ({error}); "
-                f"grid {grid}, block {block}, {dynamic_lds} bytes of dynamic LDS, "
-                f"{len(arguments)} bytes of arguments"
-            )
-
     @contextmanager
-    def _loaded(self, data: bytes) -> Iterator[c_void_p]:
-        module = c_void_p()
-        self._set_device(DEVICES[self.arch])
-        self._load(ctypes.byref(module), data)
+    def _loaded(self, data: bytes) -> Iterator[int]:
+        self._runtime.set_device(DEVICES[self.arch])
+        module = self._runtime.load_module(data)
         try:
             yield module
         finally:
-            self._unload(module)
-
-    @contextmanager
-    def _registered(self, tensors: Sequence[_Tensor]) -> Iterator[None]:
-        done: list[int] = []
-        try:
-            for begin, end in united(span(tensor) for tensor in tensors):
-                self._register(begin, end - begin, 0)
-                done.append(begin)
-            yield
-        finally:
-            for begin in done:
-                self._unregister(begin)
+            self._runtime.unload_module(module)
 
 
 # Options and the report of the last launch belong to the process.
 ONE_LAUNCH = threading.RLock()
+
+
+@contextmanager
+def reachable(runtime: HipRuntime, tensors: Sequence[_Tensor]) -> Iterator[None]:
+    """Let kernels reach the bytes of `tensors` and no others."""
+    done: list[int] = []
+    try:
+        for begin, end in united(span(tensor) for tensor in tensors):
+            runtime.register(begin, end - begin)
+            done.append(begin)
+        yield
+    finally:
+        for begin in done:
+            runtime.unregister(begin)
 
 
 def require_whole(code_object: bytes) -> None:

@@ -12,7 +12,7 @@ import enum
 import os
 import struct
 from collections.abc import Callable, Iterator
-from ctypes import c_char_p, c_float, c_int, c_size_t, c_uint, c_void_p
+from ctypes import c_char, c_char_p, c_float, c_int, c_size_t, c_uint, c_void_p
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -60,6 +60,9 @@ _CALLS: dict[str, tuple[_CType, ...]] = {
     "hipGetLastError": (),
 }
 _TEXTS = ("hipGetErrorName", "hipGetErrorString")
+
+# Codes of a kernel that failed: an illegal address, and any other failure of a launch.
+KERNEL_FAILURES = (700, 719)
 
 # What to do about an error, by HIP's code.
 _ADVICE = {
@@ -219,11 +222,13 @@ class HipRuntime:
         self,
         function: int,
         grid: tuple[int, int, int],
-        threads: int,
-        arguments: ctypes.Structure,
+        threads: int | tuple[int, int, int],
+        arguments: ctypes.Structure | ctypes.Array[c_char],
         stream: int | None = None,
+        *,
+        dynamic_lds: int = 0,
     ) -> None:
-        """Start a kernel without dynamic LDS, whose only argument is a struct by value.
+        """Start a kernel.
 
         Parameters
         ----------
@@ -231,19 +236,24 @@ class HipRuntime:
             The kernel.
         grid : tuple of int
             Workgroups.
-        threads : int
-            Lanes a workgroup, in x.
-        arguments : ctypes.Structure
-            Copied before this returns.
+        threads : int or tuple of int
+            Lanes a workgroup: in x, or in x, y and z.
+        arguments : ctypes.Structure or ctypes.Array
+            The kernel argument segment, without hidden arguments; copied before this returns.
         stream : int or None
             What the launch is ordered behind.
+        dynamic_lds : int
+            Bytes of LDS a workgroup gets beyond those of the kernel.
         """
+        block = (threads, 1, 1) if isinstance(threads, int) else threads
         size = c_size_t(ctypes.sizeof(arguments))
         extra = (c_void_p * 5)(
             BUFFER_POINTER, ctypes.addressof(arguments), BUFFER_SIZE, ctypes.addressof(size),
             BUFFER_END,
         )  # fmt: skip
-        self._call("hipModuleLaunchKernel", function, *grid, threads, 1, 1, 0, stream, None, extra)
+        self._call(
+            "hipModuleLaunchKernel", function, *grid, *block, dynamic_lds, stream, None, extra
+        )
 
     def create_stream(self) -> int:
         """Return a new stream."""
