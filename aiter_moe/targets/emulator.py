@@ -24,9 +24,9 @@ from aiter_moe.targets.emulator_library import (
     EmulatorFaultError,
     LaunchReport,
     emulator,
+    ended_clean,
     reachable,
 )
-from aiter_moe.targets.hip import KERNEL_FAILURES, HipError
 from aiter_moe.targets.hip_launcher import HipLauncher, Module, Place
 
 OnReport = Callable[[str, LaunchReport], None]
@@ -99,21 +99,11 @@ class EmulatorLauncher(HipLauncher):
         self._emulator.set_option("threads", self.threads)
         self._emulator.set_option("instruction_limit", INSTRUCTION_LIMIT)
         super()._start(module, step, args, place)
-        clean = self._ended_clean()
+        clean = ended_clean(self._runtime)
         if self.on_report is not None:
             self.on_report(step.symbol, self._emulator.report(step.symbol))
         elif not clean:
             raise EmulatorFaultError(self._emulator.report(step.symbol), module.code)
-
-    def _ended_clean(self) -> bool:
-        """Say whether the last launch had no faults, which HIP tells who waits for the device."""
-        try:
-            self._runtime.synchronise()
-        except HipError as error:
-            if error.code not in KERNEL_FAILURES:
-                raise
-            return False
-        return True
 
 
 @cache

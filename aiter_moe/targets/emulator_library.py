@@ -178,18 +178,11 @@ class Emulator:
         """
         data = code_object.read_bytes() if isinstance(code_object, Path) else code_object
         require_whole(data)
-        buffer = ctypes.create_string_buffer(arguments, len(arguments))
         with ONE_LAUNCH, self._loaded(data) as module, reachable(self._runtime, tensors):
             self._set_options(seed, checks, instruction_limit)
             function = self._runtime.function(module, symbol)
-            try:
-                self._runtime.launch(function, grid, threads, buffer, dynamic_lds=dynamic_lds)
-            except HipError as error:
-                if error.code not in KERNEL_FAILURES:
-                    raise LaunchError(
-                        f"{error}; grid {grid}, threads {threads}, {dynamic_lds} bytes of dynamic "
-                        f"LDS, {len(arguments)} bytes of arguments"
-                    ) from error
+            self._start(function, grid, threads, dynamic_lds, arguments)
+            ended_clean(self._runtime)
             report = self.report(symbol)
         if report.faults and raise_on_fault:
             raise EmulatorFaultError(report, data)
@@ -209,6 +202,19 @@ class Emulator:
         self.set_option("seed", seed)
         self.set_option("checks", checks)
         self.set_option("instruction_limit", instruction_limit)
+
+    def _start(
+        self, function: int, grid: tuple[int, int, int], threads: int | tuple[int, int, int],
+        dynamic_lds: int, arguments: bytes,
+    ) -> None:  # fmt: skip
+        buffer = ctypes.create_string_buffer(arguments, len(arguments))
+        try:
+            self._runtime.launch(function, grid, threads, buffer, dynamic_lds=dynamic_lds)
+        except HipError as error:
+            raise LaunchError(
+                f"{error}; grid {grid}, threads {threads}, {dynamic_lds} bytes of dynamic LDS, "
+                f"{len(arguments)} bytes of arguments"
+            ) from error
 
     @contextmanager
     def _loaded(self, data: bytes) -> Iterator[int]:
@@ -236,6 +242,17 @@ def reachable(runtime: HipRuntime, tensors: Sequence[_Tensor]) -> Iterator[None]
     finally:
         for begin in done:
             runtime.unregister(begin)
+
+
+def ended_clean(runtime: HipRuntime) -> bool:
+    """Say whether the last launch had no faults, which HIP tells once, to whoever waits."""
+    try:
+        runtime.synchronise()
+    except HipError as error:
+        if error.code not in KERNEL_FAILURES:
+            raise
+        return False
+    return True
 
 
 def require_whole(code_object: bytes) -> None:
