@@ -59,6 +59,22 @@ inline bool fetch_dense(Wave& w, const Instruction& i, const DenseShape& shape,
   return true;
 }
 
+// One block of 16x16: its sixteen rows stay in vectors between C and D, all of C being read before
+// D is written.
+template <Products products, class T>
+void single_block(Wave& w, const Instruction& i, const T* a, const T* b, int depth) {
+  constexpr int edge = 16, count = result_registers<edge>;
+  Lanes constant[count];
+  const Lanes* c = addend_registers(w, i, i.src[2], count, constant);
+  if (c == nullptr) return;
+  Lanes* d = destination_of(w, i, count);
+  if (d == nullptr) return;
+  multiply_panels<edge, products>(
+      a, b, depth,
+      [c](int row, int) { return load<VectorOf<T>>(row_of<edge>(c, row)); },
+      [d](int row, int, VectorOf<T> sums) { store(row_of<edge>(d, row), sums); });
+}
+
 // Blocks of 16x16 or 32x32. Shapes of one edge, kind of product and element type share the code.
 template <int edge, Products products, class T>
 [[gnu::noinline]] void dense_blocks(Wave& w, const Instruction& i, const DenseShape& shape) {
@@ -70,6 +86,7 @@ template <int edge, Products products, class T>
   if (!fetch_dense(w, i, shape, operands)) return;
   unpack<edge>(element_on(w, shape.a), operands.a, layout, a.at);
   unpack<edge>(element_on(w, shape.b), operands.b, layout, b.at);
+  if (edge == 16 && blocks == 1) return single_block<products>(w, i, a.at, b.at, depth);
   if (!load_addend<edge>(w, i, i.src[2], blocks, tiles)) return;
   for (int block = 0; block < blocks; ++block)
     multiply<edge, products>(a.at + a_block(i, block) * depth * edge,

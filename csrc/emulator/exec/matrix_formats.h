@@ -114,13 +114,23 @@ void unpack_floats(const Lanes* registers, Layout layout, float* panel) {
                              [](Words code) { return decode<f>(code); });
 }
 
+// bf16, whose layout is always plain: the halves of registers are upper halves of f32.
+template <int edge>
+void unpack_bf16(const Lanes* registers, int per_lane, float* panel) {
+  for (int lane = 0; lane < lanes; lane += width) {
+    float* to = panel + lane / edge * per_lane * edge + lane % edge;
+    for (int n = 0; n < per_lane; n += 2, to += 2 * edge) {
+      const Words codes = load<Words>(&registers[n / 2].lane[lane]);
+      store(to, codes << 16);
+      store(to + edge, codes & 0xffff0000u);
+    }
+  }
+}
+
 template <int edge>
 void unpack(Element element, const Lanes* registers, Layout layout, float* panel) {
   switch (element) {
-    case Element::bf16:
-      return unpack_codes<edge, 16>(registers, layout, panel, [](Words code) {
-        return as_floats(code << 16);
-      });
+    case Element::bf16: return unpack_bf16<edge>(registers, layout.per_lane, panel);
     case Element::f16: return unpack_floats<edge, half>(registers, layout, panel);
     case Element::fp8: return unpack_floats<edge, e4m3>(registers, layout, panel);
     case Element::bf8: return unpack_floats<edge, e5m2>(registers, layout, panel);

@@ -64,20 +64,27 @@ constexpr ResultRow result_row(int row) {
 template <int edge>
 constexpr int result_registers = edge * edge / lanes;
 
+template <int edge>
+constexpr const u32* row_of(const Lanes* registers, int row) {
+  const ResultRow at = result_row<edge>(row);
+  return &registers[at.reg].lane[at.lane];
+}
+template <int edge>
+constexpr u32* row_of(Lanes* registers, int row) {
+  const ResultRow at = result_row<edge>(row);
+  return &registers[at.reg].lane[at.lane];
+}
+
 template <int edge, class T>
 void load_tile(const Lanes* registers, T* tile) {
-  for (int row = 0; row < edge; ++row) {
-    const ResultRow at = result_row<edge>(row);
-    __builtin_memcpy(tile + row * edge, &registers[at.reg].lane[at.lane], edge * sizeof(u32));
-  }
+  for (int row = 0; row < edge; ++row)
+    __builtin_memcpy(tile + row * edge, row_of<edge>(registers, row), edge * sizeof(u32));
 }
 
 template <int edge, class T>
 void store_tile(Lanes* registers, const T* tile) {
-  for (int row = 0; row < edge; ++row) {
-    const ResultRow at = result_row<edge>(row);
-    __builtin_memcpy(&registers[at.reg].lane[at.lane], tile + row * edge, edge * sizeof(u32));
-  }
+  for (int row = 0; row < edge; ++row)
+    __builtin_memcpy(row_of<edge>(registers, row), tile + row * edge, edge * sizeof(u32));
 }
 
 constexpr int most_tile_elements = 2 * 32 * 32;
@@ -87,6 +94,14 @@ template <class T>
 void fill_addend(Wave& w, const Instruction& i, u16 code, int count, T* out) {
   const T value = __builtin_bit_cast(T, w.read_scalar(i, code));
   for (int n = 0; n < count; ++n) out[n] = value;
+}
+
+// C as `count` registers: its own, or `constant` filled with one; null after a fault.
+inline const Lanes* addend_registers(Wave& w, const Instruction& i, u16 code, int count,
+                                     Lanes* constant) {
+  if (is_vector(code)) return registers_of(w, i, code, count);
+  fill_addend(w, i, code, count * lanes, constant->lane);
+  return constant;
 }
 
 // C as the rows of its `count` registers, or a constant; false after a fault.
