@@ -143,11 +143,56 @@ template <>
 inline u32 bits_as<f32>(f32 value) {
   return as<u32>(value);
 }
+// Whether all numbers of a format, times any scale, are bf16 too.
+constexpr bool fits_bfloat(SmallFormat f) {
+  constexpr int least_scale = -127, least_bfloat = -133;
+  return 1 - f.bias - f.mantissa_bits + least_scale >= least_bfloat;
+}
 template <SmallFormat f, class T>
 inline u32 unpack_word_scaled(u32 codes, f32 scale) {
+  if constexpr (__is_same(T, Bfloat) && fits_bfloat(f)) {
+    const u64 pair = unpack_floats_scaled<f>(codes, scale);
+    return static_cast<u32>(pair) >> 16 | (static_cast<u32>(pair >> 32) & 0xffff0000);
+  }
   return bits_as<T>(unpack_one_scaled<f>(codes, scale)) |
          bits_as<T>(unpack_one_scaled<f>(codes >> (magnitude_bits(f) + 1), scale)) << 16;
 }
+
+#if defined(__AVX512BW__)
+// The 16 numbers of fp4, by code.
+alignas(64) inline constexpr f32 fp4_numbers[16] = {0.0f,  0.5f,  1.0f,  1.5f,  2.0f,  3.0f,
+                                                    4.0f,  6.0f,  -0.0f, -0.5f, -1.0f, -1.5f,
+                                                    -2.0f, -3.0f, -4.0f, -6.0f};
+
+// power_of_field of sixteen scales: the fields 0 and 255 lack just the highest bit of the fraction.
+inline __m512 powers_of_fields(__m512i scales) {
+  const __m512i infinity = _mm512_set1_epi32(0x7f800000);
+  const __m512i field = _mm512_and_si512(scales, infinity);
+  const __mmask16 special = _mm512_testn_epi32_mask(field, field) |
+                            _mm512_cmpeq_epi32_mask(field, infinity);
+  return _mm512_castsi512_ps(
+      _mm512_mask_or_epi32(field, special, field, _mm512_set1_epi32(0x400000)));
+}
+
+// fp4 to bf16, as kernels widen weights, by a table instead of arithmetic.
+template <>
+inline void each_lane<unpack_word_scaled<fp4, Bfloat>>(Lanes* out, const Lanes* const* sources,
+                                                       u64 which) {
+  const __m512 numbers = _mm512_load_ps(fp4_numbers);
+  for (int part = 0; part < lanes; part += chunk) {
+    const __m512i codes = _mm512_load_si512(&sources[0]->lane[part]);
+    const __m512 powers = powers_of_fields(_mm512_load_si512(&sources[1]->lane[part]));
+    const auto value = [&](__m512i code) {
+      return _mm512_castps_si512(_mm512_mul_ps(
+          _mm512_maskz_permutexvar_ps(0xffff, code, numbers), powers));
+    };
+    const __m512i low = _mm512_maskz_srli_epi32(0xffff, value(codes), 16);
+    const __m512i high = value(_mm512_maskz_srli_epi32(0xffff, codes, 4));
+    const __m512i word = _mm512_mask_mov_epi16(low, 0xaaaaaaaa, high);
+    _mm512_mask_store_epi32(&out->lane[part], static_cast<__mmask16>(which >> part), word);
+  }
+}
+#endif
 
 // --- Handlers.
 
