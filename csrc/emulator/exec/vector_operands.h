@@ -11,6 +11,9 @@
 #include "emulator/exec/vector_lane.h"
 #include "emulator/exec/vector_sdwa.h"
 
+// What every instruction goes through: compilers think it too large, or used too often, to inline.
+#define AITER_MOE_VECTOR_INLINE [[gnu::always_inline]] inline
+
 namespace aiter_moe::emulator::vector {
 
 namespace mode {
@@ -27,7 +30,7 @@ constexpr u32 usual_mask = 0xff | fp16_overflow;
 constexpr u16 inline_halves[9] = {0x3800, 0xb800, 0x3c00, 0xbc00, 0x4000,
                                   0xc000, 0x4400, 0xc400, 0x3118};
 
-inline bool is_unmodified(const Instruction& i) {
+AITER_MOE_VECTOR_INLINE bool is_unmodified(const Instruction& i) {
   return (static_cast<u32>(i.variant) | i.negate | i.absolute | i.op_sel | i.clamp | i.omod) == 0;
 }
 
@@ -37,7 +40,7 @@ constexpr bool depends_on_mode(const Shape& shape) {
   return depends && !shape.ignores_mode;
 }
 
-inline bool is_plain(const Wave& w, const Instruction& i, const Shape& shape) {
+AITER_MOE_VECTOR_INLINE bool is_plain(const Wave& w, const Instruction& i, const Shape& shape) {
   if (shape.keeps_high_half || !is_unmodified(i)) return false;
   return !depends_on_mode(shape) || (w.mode & mode::usual_mask) == mode::usual;
 }
@@ -64,7 +67,8 @@ inline u64 scalar_bits(Wave& w, const Instruction& i, u16 code, Kind kind) {
   for (int row = 0; row < rows; ++row) w.need(i, static_cast<u16>(code + row), which);
 }
 
-inline const Lanes* register_rows(Wave& w, const Instruction& i, u16 code, int rows, u64 which) {
+AITER_MOE_VECTOR_INLINE const Lanes* register_rows(Wave& w, const Instruction& i, u16 code,
+                                                   int rows, u64 which) {
   u64 ready = ~0ull;
   if (__builtin_expect(code + rows > operand::end, 0)) {
     w.fault(FaultKind::bad_instruction, i, 0, 0, "source beyond the last register");
@@ -76,15 +80,16 @@ inline const Lanes* register_rows(Wave& w, const Instruction& i, u16 code, int r
 }
 
 // Source n without modifiers: the registers, or `room` (one or two rows) filled.
-inline const Lanes* plain_source(Wave& w, const Instruction& i, int n, Kind kind, Lanes* room,
-                                 u64 which) {
+AITER_MOE_VECTOR_INLINE const Lanes* plain_source(Wave& w, const Instruction& i, int n, Kind kind,
+                                                  Lanes* room, u64 which) {
   const u16 code = i.src[n];
   if (__builtin_expect(!is_vector(code), 0)) return scalar_source(w, i, code, kind, room);
   return register_rows(w, i, code, rows_of(kind), which);
 }
 
 // The registers a result goes to, marked as written; null if the operand is not a register.
-inline Lanes* destination(Wave& w, const Instruction& i, u16 code, int rows, u64 which) {
+AITER_MOE_VECTOR_INLINE Lanes* destination(Wave& w, const Instruction& i, u16 code, int rows,
+                                           u64 which) {
   if (__builtin_expect(!is_vector(code) || code + rows > operand::end, 0)) {
     w.fault(FaultKind::bad_instruction, i, 0, 0, "vector destination that is no register");
     return nullptr;
