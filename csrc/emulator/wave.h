@@ -62,7 +62,7 @@ struct Wave {
     const u64 missing = which & ~vector_ready[code - operand::v0];
     if (__builtin_expect(missing != 0, 0)) register_fault(i, code, missing);
   }
-  void need_scalar(const Instruction& i, u16 code) {
+  [[gnu::always_inline]] void need_scalar(const Instruction& i, u16 code) {
     if (__builtin_expect(!(scalar_ready[code >> 6] >> (code & 63) & 1), 0))
       register_fault(i, code, 0);
   }

@@ -104,9 +104,11 @@ inline u64 Wave::read_scalar64(const Instruction& i, u16 code) {
 inline void Wave::write_scalar(const Instruction& i, u16 code, u32 value) {
   if (__builtin_expect(code >= operand::scalars, 0))
     return fault(FaultKind::bad_instruction, i, 0, 0, "scalar destination that cannot be written");
-  if (__builtin_expect(requests.loads_in_flight != 0, 0)) check_overwrite(i, code, 0);
+  u64& ready = scalar_ready[code >> 6];
+  const u64 bit = 1ull << (code & 63);
+  if (__builtin_expect(!(ready & bit), 0)) check_overwrite(i, code, 0);
   scalar[code] = value;
-  scalar_ready[code >> 6] |= 1ull << (code & 63);
+  ready |= bit;
 }
 
 inline void Wave::write_scalar64(const Instruction& i, u16 code, u64 value) {
