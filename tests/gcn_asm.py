@@ -67,6 +67,11 @@ def registers(text: str) -> Registers:
     return Registers(match[1], first, int(match[4] or first) - first + 1)
 
 
+def range_of(file: str, first: int, count: int) -> str:
+    """Return `count` registers from `first` on as the assembler writes them."""
+    return f"{file}{first}" if count == 1 else f"{file}[{first}:{first + count - 1}]"
+
+
 @dataclass(frozen=True)
 class Snippet:
     """A piece of assembly with what goes in and what comes out.

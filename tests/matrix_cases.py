@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What tests of matrix instructions share: how results are compared, how registers are named."""
+"""What tests of matrix instructions share: how operands are drawn, how results are compared."""
 
 from __future__ import annotations
 
@@ -15,11 +15,6 @@ TOLERANCE = 8 * ULP  # of the sum of magnitudes: a chain of up to 128 roundings,
 # Small numbers have sums that are exact whatever their order, random ones do not.
 SMALL: Draw = small_codes
 RANDOM: Draw = random_codes
-
-
-def range_of(file: str, first: int, count: int) -> str:
-    """Return registers as the assembler writes them."""
-    return f"{file}{first}" if count == 1 else f"{file}[{first}:{first + count - 1}]"
 
 
 def assert_close(got: Array, exact: Array, size: Array, draw: Draw) -> None:

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from wave_lanes import LANES
 
 Array = np.ndarray
-LANES = 64
 
 
 @dataclass(frozen=True)

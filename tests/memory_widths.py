@@ -6,9 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from wave_lanes import LANES
 
-LANES = 64
-ALL = (1 << LANES) - 1
 POISON = 0x7FC0DEAD  # what no memory held
 
 
@@ -73,16 +72,6 @@ STORES = {
 }
 
 
-def lanes_of(mask: int) -> np.ndarray:
-    """Return the bits of a mask as bool [lanes]."""
-    return np.array([mask >> lane & 1 for lane in range(LANES)], bool)
-
-
-def random_mask(rng: np.random.Generator) -> int:
-    """Return a mask with some lanes on and some off."""
-    return int(rng.integers(1, ALL, dtype=np.uint64))
-
-
 def random_bytes(rng: np.random.Generator, count: int) -> np.ndarray:
     return rng.integers(0, 256, count, dtype=np.uint8)
 
@@ -100,8 +89,3 @@ def apart(rng: np.random.Generator, size: int, count: int, lanes: int = LANES) -
     """Return an offset a lane, so that accesses of `count` bytes do not overlap."""
     slots = rng.permutation(size // (count + 3))[:lanes]
     return slots * (count + 3) + rng.integers(0, 4, lanes)
-
-
-def registers_text(first: int, count: int, file: str = "v") -> str:
-    """Return how the assembler writes `count` registers from `first` on."""
-    return f"{file}{first}" if count == 1 else f"{file}[{first}:{first + count - 1}]"

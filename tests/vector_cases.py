@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from gcn_asm import UNTOUCHED, Result, Snippet, run
+from gcn_asm import UNTOUCHED, Result, Snippet, range_of, run
+from wave_lanes import ALL, active_lanes, random_mask
 
 Array = np.ndarray
 
@@ -101,15 +102,8 @@ def words(array: Array, rng: np.random.Generator) -> Array:
 
 
 def register(first: int, kind: str) -> str:
-    return f"v[{first}:{first + 1}]" if kind.endswith("64") else f"v{first}"
-
-
-def active_lanes(mask: int, threads: int = THREADS) -> Array:
-    return np.resize(np.array([mask >> lane & 1 for lane in range(64)], bool), threads)
-
-
-def random_mask(rng: np.random.Generator) -> int:
-    return int(rng.integers(0, 1 << 64, dtype=np.uint64, endpoint=False))
+    """Return the registers of a type, from `first` on, as the assembler writes them."""
+    return range_of("v", first, 2 if kind.endswith("64") else 1)
 
 
 def result_words(result: Result, kind: str, key: str) -> Array:
@@ -159,14 +153,14 @@ def check(
     runs = [
         (case, [sources(kind, rng) for kind in case.kinds.split()[1:]], mask)
         for case in cases
-        for mask in ((1 << 64) - 1, random_mask(rng))
+        for mask in (ALL, random_mask(rng))
     ]
     snippets = [
         snippet(f"case{number}", case, given, mask, rng, KEEP_DENORMALS | (directives or {}))
         for number, (case, given, mask) in enumerate(runs)
     ]
     for result, (case, given, mask) in zip(run(snippets, arch), runs, strict=True):
-        compare(case, given, result, active_lanes(mask))
+        compare(case, given, result, active_lanes(mask, THREADS))
 
 
 def snippet(

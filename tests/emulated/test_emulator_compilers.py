@@ -8,7 +8,7 @@ import pytest
 import torch
 from cpu_kernels import Shape, make_case
 from gcn_asm import Snippet, run_one
-from gfx950_kernels import gfx950, run
+from gfx9_kernels import gfx950, run
 
 from aiter_moe import env
 from aiter_moe.codegen.build import ensure
@@ -39,7 +39,7 @@ WRITTEN = [f"v{n}" for n in range(3, 14)]
 
 def use(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(emulator_library, "emulator", lambda arch="gfx950": Emulator(library, arch))
-    for user in ("gcn_asm", "gfx950_kernels"):
+    for user in ("gcn_asm", "gfx9_kernels"):
         monkeypatch.setattr(f"{user}.emulator", emulator_library.emulator)
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gcn_asm import Snippet, run, run_one
-from matrix_cases import RANDOM, SMALL, Draw, assert_close, range_of
+from gcn_asm import Snippet, range_of, run, run_one
+from matrix_cases import RANDOM, SMALL, Draw, assert_close
 from matrix_formats import bits_of, decoded, packed
 from matrix_maps import Shape, operand_map, pattern, result_map
 

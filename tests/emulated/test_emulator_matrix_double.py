@@ -5,9 +5,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from gcn_asm import Snippet, run_one
-from matrix_cases import range_of
-from matrix_maps import LANES
+from gcn_asm import Snippet, range_of, run_one
+from wave_lanes import LANES
 
 pytestmark = pytest.mark.usefixtures("gfx950_compiler")
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
-from gcn_asm import Snippet, run, run_one
-from matrix_cases import RANDOM, SMALL, ULP, Draw, assert_close, range_of
+from gcn_asm import Snippet, range_of, run, run_one
+from matrix_cases import RANDOM, SMALL, ULP, Draw, assert_close
 from matrix_formats import bits_of, decoded, packed
-from matrix_maps import LANES, Shape, result_map, scaled_k
+from matrix_maps import Shape, result_map, scaled_k
+from wave_lanes import LANES
 
 pytestmark = pytest.mark.usefixtures("gfx950_compiler")
 

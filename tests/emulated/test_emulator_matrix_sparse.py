@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from gcn_asm import Snippet, run
-from matrix_cases import RANDOM, SMALL, Draw, assert_close, range_of
+from gcn_asm import Snippet, range_of, run
+from matrix_cases import RANDOM, SMALL, Draw, assert_close
 from matrix_formats import Array, bits_of, decoded, packed
-from matrix_maps import LANES, Shape, result_map, sparse_a_column, sparse_b_k
+from matrix_maps import Shape, result_map, sparse_a_column, sparse_b_k
+from wave_lanes import LANES
 
 pytestmark = pytest.mark.usefixtures("gfx950_compiler")
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from gcn_asm import UNTOUCHED, Snippet, run, run_one
-from memory_widths import LANES, lanes_of, random_mask, random_words, registers_text
+from gcn_asm import UNTOUCHED, Snippet, range_of, run, run_one
+from memory_widths import random_words
+from wave_lanes import LANES, active_lanes, random_mask
 
 from aiter_moe.targets.emulator_report import FaultKind
 
@@ -171,12 +172,12 @@ def test_memory_atomics(form: str, arch: str) -> None:
         at = rng.integers(0, PLACES, LANES)
         data, second = (values(rng, of, size, LANES) for _ in range(2))
         mask = random_mask(rng)
-        active = lanes_of(mask)
+        active = active_lanes(mask)
         operands = words_of(data)
         if of == "cmpswap":
             operands = np.concatenate([words_of(second), operands])
-        key = registers_text(4, len(operands))
-        to = key if form == "buffer" else registers_text(12, size // 4)
+        key = range_of("v", 4, len(operands))
+        to = key if form == "buffer" else range_of("v", 12, size // 4)
         resource = memory.ctypes.data | memory.nbytes << 64 | 0x20000 << 96
         inputs = {
             "v[2:3]": (memory.ctypes.data + size * at).astype(np.uint64),
@@ -225,8 +226,8 @@ def test_lds_atomics(returning: bool) -> None:
         data, second = (values(rng, of, size, LANES) for _ in range(2))
         mask = random_mask(rng)
         registers = size // 4
-        keys = [registers_text(4 + 4 * n, registers) for n in range(1 + (of in TWO_OPERANDS))]
-        to = registers_text(12, registers)
+        keys = [range_of("v", 4 + 4 * n, registers) for n in range(1 + (of in TWO_OPERANDS))]
+        to = range_of("v", 12, registers)
         text = f"ds_{name} {to}, v1, " if returning else f"ds_{name.replace('_rtn', '')} v1, "
         inputs = {
             "v250": LANE, "v1": (size * at).astype(np.uint32), "s[8:9]": mask,
@@ -236,8 +237,8 @@ def test_lds_atomics(returning: bool) -> None:
             name, LDS_TEXT.format(atomic=text + ", ".join(keys)), inputs, [to],
             {"s[4:5]": memory, "s[6:7]": out}, lds=256,
         )  # fmt: skip
-        after, found = one_after_the_other(of, memory, at, data, second, lanes_of(mask))
-        cases.append((snippet, out, after, found_words(found, lanes_of(mask))))
+        after, found = one_after_the_other(of, memory, at, data, second, active_lanes(mask))
+        cases.append((snippet, out, after, found_words(found, active_lanes(mask))))
     results = run([case[0] for case in cases])
     for (snippet, out, after, wanted), result in zip(cases, results, strict=True):
         np.testing.assert_array_equal(out, after, snippet.name)
@@ -264,8 +265,8 @@ def test_two_exchanges(kind: str, size: int) -> None:
         f"global_store_dword v240, v241, s[6:7] offset:{offset}"
         for offset in range(0, memory.nbytes, 256)
     )
-    keys = [registers_text(4 + 4 * n, registers) for n in range(2)]
-    to = registers_text(12, 2 * registers)
+    keys = [range_of("v", 4 + 4 * n, registers) for n in range(2)]
+    to = range_of("v", 12, 2 * registers)
     name = f"ds_wrxchg{kind}_rtn_b{8 * size}"
     body = f"""
     v_lshlrev_b32 v240, 2, v250

@@ -8,20 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gcn_asm import UNTOUCHED, Result, Snippet, run, run_one
-from memory_widths import (
-    ALL,
-    LANES,
-    LOADS,
-    STORES,
-    apart,
-    gathered,
-    lanes_of,
-    random_bytes,
-    random_mask,
-    random_words,
-    registers_text,
-)
+from gcn_asm import UNTOUCHED, Result, Snippet, range_of, run, run_one
+from memory_widths import LOADS, STORES, apart, gathered, random_bytes, random_words
+from wave_lanes import ALL, LANES, active_lanes, random_mask
 
 from aiter_moe.targets.emulator_report import FaultKind
 
@@ -56,14 +45,14 @@ def test_loads_of_every_width_within_and_beyond_the_range(arch: str) -> None:
         outside = rng.random(LANES) < 0.3
         at = np.where(outside, rng.integers(records, 1 << 31, LANES), at)
         mask = random_mask(rng) if number % 2 else ALL
-        key = registers_text(12, width.registers)
+        key = range_of("v", 12, width.registers)
         soffset = f"{scalar}" if scalar <= 64 else "s6"
         text = f"buffer_load_{name} {key}, v1, s[8:11], {soffset} offen offset:{fixed}"
         raw = np.zeros((LANES, width.bytes), np.uint8)
         inside = at[~outside] + fixed + scalar
         raw[~outside] = gathered(memory, inside, width.bytes)
         words = np.full((width.registers, LANES), UNTOUCHED, np.uint32)
-        active = lanes_of(mask)
+        active = active_lanes(mask)
         words[:, active] = width.loaded(raw)[:, active]
         inputs = {
             "v1": at.astype(np.uint32), "s[8:11]": descriptor(memory, records), "exec": mask,
@@ -88,8 +77,8 @@ def test_stores_of_every_width_within_and_beyond_the_range() -> None:
         at = np.where(outside, at + records, at)
         mask = random_mask(rng) if number % 2 else ALL
         data = random_words(rng, width.registers, LANES)
-        key = registers_text(12, width.registers)
-        written = lanes_of(mask) & ~outside
+        key = range_of("v", 12, width.registers)
+        written = active_lanes(mask) & ~outside
         wanted = memory.copy()
         wanted[(at + 16)[written, None] + np.arange(width.bytes)] = width.stored(data)[written]
         text = f"buffer_store_{name} {key}, v1, s[8:11], 0 offen offset:16"

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from gcn_asm import Snippet, run
-from memory_widths import LANES
+from wave_lanes import LANES
 
 pytestmark = pytest.mark.usefixtures("gfx950_compiler")
 

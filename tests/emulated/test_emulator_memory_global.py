@@ -5,22 +5,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from gcn_asm import UNTOUCHED, Result, Snippet, run, run_one
-from memory_widths import (
-    ALL,
-    LANES,
-    LOADS,
-    POISON,
-    STORES,
-    Width,
-    apart,
-    gathered,
-    lanes_of,
-    random_bytes,
-    random_mask,
-    random_words,
-    registers_text,
-)
+from gcn_asm import UNTOUCHED, Result, Snippet, range_of, run, run_one
+from memory_widths import LOADS, POISON, STORES, Width, apart, gathered, random_bytes, random_words
+from wave_lanes import ALL, LANES, active_lanes, random_mask
 
 from aiter_moe.targets.emulator_report import FaultKind
 
@@ -32,7 +19,7 @@ OFFSETS = (0, 4, 25, -16)
 
 def expected(width: Width, raw: np.ndarray, mask: int) -> np.ndarray:
     words = np.full((width.registers, LANES), UNTOUCHED, np.uint32)
-    words[:, lanes_of(mask)] = width.loaded(raw)[:, lanes_of(mask)]
+    words[:, active_lanes(mask)] = width.loaded(raw)[:, active_lanes(mask)]
     return words
 
 
@@ -52,7 +39,7 @@ def test_loads(arch: str, form: str) -> None:
         low, high = max(0, -offset), SIZE - width.bytes - max(0, offset)
         at = rng.integers(low, high, LANES, endpoint=True)
         mask = random_mask(rng) if number % 3 else ALL
-        to = registers_text(4, width.registers)
+        to = range_of("v", 4, width.registers)
         text = {
             "global": f"global_load_{name} {to}, v[2:3], off offset:{offset}",
             "global_base": f"global_load_{name} {to}, v2, s[4:5] offset:{offset}",
@@ -82,7 +69,7 @@ def test_stores(form: str) -> None:
         at = apart(rng, SIZE - 64, width.bytes) + 32
         mask = random_mask(rng) if number % 3 else ALL
         data = random_words(rng, width.registers, LANES)
-        key = registers_text(4, width.registers)
+        key = range_of("v", 4, width.registers)
         offset = 8 if form == "flat" else OFFSETS[number % len(OFFSETS)]
         text = {
             "global": f"global_store_{name} v[2:3], {key}, off offset:{offset}",
@@ -91,7 +78,7 @@ def test_stores(form: str) -> None:
         }[form]
         wanted = memory.copy()
         where = (at + offset)[:, None] + np.arange(width.bytes)
-        active = lanes_of(mask)
+        active = active_lanes(mask)
         wanted[where[active]] = width.stored(data)[active]
         inputs = {"exec": mask, key: data}
         inputs |= (

@@ -7,21 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gcn_asm import UNTOUCHED, Snippet, run, run_one
-from memory_widths import (
-    ALL,
-    LANES,
-    LOADS,
-    STORES,
-    Width,
-    apart,
-    gathered,
-    lanes_of,
-    random_bytes,
-    random_mask,
-    random_words,
-    registers_text,
-)
+from gcn_asm import UNTOUCHED, Snippet, range_of, run, run_one
+from memory_widths import LOADS, STORES, Width, apart, gathered, random_bytes, random_words
+from wave_lanes import ALL, LANES, active_lanes, random_mask
 
 from aiter_moe.targets.emulator_report import FaultKind
 
@@ -98,9 +86,9 @@ def test_reads(arch: str) -> None:
         if number % 2:
             at &= ~np.int64(width.bytes - 1) if width.bytes != 12 else ~np.int64(3)
         mask = random_mask(rng) if number % 3 else ALL
-        key = registers_text(4, width.registers)
+        key = range_of("v", 4, width.registers)
         words = np.full((width.registers, LANES), UNTOUCHED, np.uint32)
-        active = lanes_of(mask)
+        active = active_lanes(mask)
         words[:, active] = width.loaded(gathered(memory, at + offset, width.bytes))[:, active]
         snippet = filled(
             name, f"ds_{name} {key}, v1 offset:{offset}\ns_waitcnt lgkmcnt(0)", memory, out,
@@ -120,8 +108,8 @@ def test_writes() -> None:
         at = apart(rng, BYTES - 64, width.bytes)
         mask = random_mask(rng) if number % 3 else ALL
         data = random_words(rng, width.registers, LANES)
-        key = registers_text(4, width.registers)
-        wanted, active = memory.copy(), lanes_of(mask)
+        key = range_of("v", 4, width.registers)
+        wanted, active = memory.copy(), active_lanes(mask)
         wanted[(at + 5)[active, None] + np.arange(width.bytes)] = width.stored(data)[active]
         snippet = filled(
             name, f"ds_{name} v1, {key} offset:5", memory, out,
@@ -142,9 +130,9 @@ def test_reads_and_writes_of_two_places(size: int, spacing: int) -> None:
     first, second = (9, 2) if spacing == 1 else (3, 1)
     at = rng.permutation(np.arange(LANES) * (8 if spacing == 64 else 48))
     data = random_words(rng, 2, registers, LANES)
-    keys = [registers_text(12 + 4 * n, registers) for n in range(2)]
+    keys = [range_of("v", 12 + 4 * n, registers) for n in range(2)]
     kind = f"2st64_b{8 * size}" if spacing == 64 else f"2_b{8 * size}"
-    to = registers_text(4, 2 * registers)
+    to = range_of("v", 4, 2 * registers)
     body = f"""
     ds_read{kind} {to}, v1 offset0:{first} offset1:{second}
     s_waitcnt lgkmcnt(0)
@@ -181,7 +169,7 @@ def test_addresses_from_the_lane_number() -> None:
 def test_permute_and_bpermute() -> None:
     rng = np.random.default_rng(4)
     mask = random_mask(rng)
-    active = lanes_of(mask)
+    active = active_lanes(mask)
     to = rng.permutation(LANES)
     source = rng.integers(0, 4 * LANES, LANES)
     data = random_words(rng, LANES)
@@ -229,7 +217,7 @@ def swizzled(text: str) -> np.ndarray:
 def test_swizzle(offset: int, meaning: str) -> None:
     data = random_words(np.random.default_rng(5), LANES)
     mask = random_mask(np.random.default_rng(offset))
-    active, source = lanes_of(mask), swizzled(meaning)
+    active, source = active_lanes(mask), swizzled(meaning)
     text = f"ds_swizzle_b32 v4, v1 offset:{offset}"
     result = run_one(Snippet("swizzle", text, {"v1": data, "exec": mask}, ["v4"]))
     wanted = np.where(active[source], data[source], 0)
@@ -250,7 +238,7 @@ def test_transposing_reads(bits: int, size: int) -> None:
     memory, out = random_bytes(rng, BYTES), np.zeros(BYTES, np.uint8)
     at = rng.permutation(BYTES // 16)[:LANES] * 16
     name, registers = f"ds_read_b{8 * size}_tr_b{bits}", size // 4
-    key = registers_text(4, registers)
+    key = range_of("v", 4, registers)
     body = f"{name} {key}, v1\ns_waitcnt lgkmcnt(0)"
     inputs = {"v1": at.astype(np.uint32)}
     result = run_one(filled("turned", body, memory, out, inputs=inputs, outputs=[key]))
@@ -303,7 +291,7 @@ def test_loads_to_the_lds(arch: str, form: str) -> None:
         wanted = memory.copy()
         place = 1024 + 32 + each * np.arange(LANES)[:, None] + np.arange(each)
         loaded = width.loaded(gathered(memory, at + 32, width.bytes))
-        active = lanes_of(mask)
+        active = active_lanes(mask)
         wanted[place[active]] = np.ascontiguousarray(loaded.T).view(np.uint8)[active]
         resource = memory.ctypes.data | BYTES << 64 | 0x20000 << 96
         inputs = {"v1": at.astype(np.uint32), "exec": mask, "s[12:15]": resource}
@@ -311,7 +299,7 @@ def test_loads_to_the_lds(arch: str, form: str) -> None:
     results = run([case[0] for case in cases], arch)
     for (snippet, width, out, wanted), result in zip(cases, results, strict=True):
         np.testing.assert_array_equal(out, wanted, snippet.name)
-        lanes = lanes_of(snippet.inputs["s[8:9]"]).sum()
+        lanes = active_lanes(snippet.inputs["s[8:9]"]).sum()
         assert result.report.counters["lds_dma_bytes"] == lanes * width.bytes
 
 

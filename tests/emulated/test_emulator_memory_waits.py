@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 import pytest
 from gcn_asm import Snippet, run, run_one
-from memory_widths import LANES
+from wave_lanes import LANES
 
 from aiter_moe.targets.emulator_report import Fault, FaultKind
 

@@ -6,16 +6,8 @@ import operator
 import numpy as np
 import pytest
 from gcn_asm import Snippet, run
-from vector_cases import (
-    KEEP_DENORMALS,
-    TYPES,
-    active_lanes,
-    edges,
-    random_mask,
-    register,
-    values,
-    words,
-)
+from vector_cases import KEEP_DENORMALS, TYPES, edges, register, values, words
+from wave_lanes import active_lanes, random_mask
 
 pytestmark = pytest.mark.usefixtures("gfx950_compiler")
 
@@ -82,7 +74,7 @@ def test_comparisons(kind, arch):
                     directives=KEEP_DENORMALS,
                 )
             )
-            wants.append((out, as_mask(f(a, b) & active_lanes(mask, 64)), mask))
+            wants.append((out, as_mask(f(a, b) & active_lanes(mask)), mask))
     for snippet, result, want in zip(snippets, run(snippets, arch), wants, strict=True):
         out, mask, exec_mask = want
         assert result[out] == mask, snippet.body
@@ -106,7 +98,7 @@ def test_comparisons_that_write_exec(kind):
                 directives=KEEP_DENORMALS,
             )
         )
-        wants.append(as_mask(f(a, b) & active_lanes(mask, 64)))
+        wants.append(as_mask(f(a, b) & active_lanes(mask)))
     for snippet, result, want in zip(snippets, run(snippets), wants, strict=True):
         assert result["s[10:11]"] == result["exec"] == want, snippet.body
 

@@ -122,10 +122,6 @@ def mantissa(a):
     return np.where(np.isfinite(a), np.frexp(a.astype(np.float64))[0], a.astype(np.float64))
 
 
-def in_each(make, *kinds):
-    return [c for kind in kinds for c in make(kind)]
-
-
 def arithmetic(kind):
     two, three_ = f"{kind} {kind} {kind}", f"{kind} {kind} {kind} {kind}"
     sums = [

@@ -5,7 +5,8 @@ sub-dword addressing, and sources taken from other lanes."""
 import numpy as np
 import pytest
 from gcn_asm import UNTOUCHED, Snippet, run, run_one
-from vector_cases import KEEP_DENORMALS, Case, active_lanes, assert_same, check, random_mask, values
+from vector_cases import KEEP_DENORMALS, Case, assert_same, check, values
+from wave_lanes import active_lanes, random_mask
 
 from aiter_moe.targets.emulator_report import FaultKind
 
@@ -96,7 +97,7 @@ def test_half_registers_of_three_sources(select):
                 ["v10"], directives=KEEP_DENORMALS)
         for n, name in enumerate(names)
     ]  # fmt: skip
-    on = active_lanes(mask, 64)
+    on = active_lanes(mask)
     for result, (name, f) in zip(run(snippets), names.items(), strict=True):
         parts = [half_of(s, flag) for s, flag in zip(sources, flags, strict=False)]
         parts = [p.view(np.int16) if "i16" in name else p for p in parts]
@@ -151,7 +152,7 @@ def test_bytes_and_words_of_sources_and_results():
         snippets.append(Snippet(f"sdwa{number}", body,
                                 {"v2": a, "v3": b, "v10": old, "exec": mask}, ["v10"]))  # fmt: skip
         total = selected(a, first, signed[0]) + selected(b, second, signed[1])
-        on = active_lanes(mask, 64)
+        on = active_lanes(mask)
         wants.append(np.where(on, placed(total, old.astype(np.int64), to, rest), old))
     for snippet, result, want in zip(snippets, run(snippets), wants, strict=True):
         np.testing.assert_array_equal(result["v10"], want & 0xFFFFFFFF, snippet.body)
@@ -227,7 +228,7 @@ def test_sources_from_other_lanes(control):
         )
         snippets.append(Snippet(f"dpp{number}", body,
                                 {"v2": a, "v3": b, "v10": old, "exec": mask}, ["v10"]))  # fmt: skip
-        on = active_lanes(mask, 64)
+        on = active_lanes(mask)
         there = (source_lane >= 0) & on[source_lane]
         moved = np.where(there, (old if same else a)[source_lane], 0).astype(np.uint32)
         enabled = (rows >> (LANES >> 4) & 1 != 0) & (banks >> (LANES >> 2 & 3) & 1 != 0)

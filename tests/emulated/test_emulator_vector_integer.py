@@ -7,16 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from gcn_asm import Snippet, run
-from vector_cases import (
-    THREADS,
-    TYPES,
-    Case,
-    active_lanes,
-    check,
-    random_mask,
-    result_words,
-    values,
-)
+from vector_cases import THREADS, TYPES, Case, check, result_words, values
+from wave_lanes import active_lanes, random_mask
 
 pytestmark = pytest.mark.usefixtures("gfx950_compiler")
 
@@ -310,9 +302,9 @@ def test_carries_go_to_the_mask(name, out):
             Snippet(f"carry{number}", f"{name} v3, {out}, v1, v2{source}",
                     {"v1": a, "v2": b, "vcc": carry, "exec": mask}, ["v3", out])
         )  # fmt: skip
-        carried = active_lanes(carry, 64).astype(I64) if takes else 0
+        carried = active_lanes(carry).astype(I64) if takes else 0
         total = CARRIES[name](a.astype(I64), b.astype(I64), carried)
-        on = active_lanes(mask, 64)
+        on = active_lanes(mask)
         expected.append((on, total, as_mask(on & ((total < 0) | (total >> 32 > 0)))))
     for result, (on, total, carries) in zip(run(snippets), expected, strict=True):
         np.testing.assert_array_equal(result["v3"][on], (total & 0xFFFFFFFF)[on])
@@ -373,7 +365,7 @@ def test_selection_and_counts_by_mask():
         Snippet("hi", "v_mbcnt_hi_u32_b32 v3, v1, v2", inputs, ["v3"]),
     ]  # fmt: skip
     results = [r["v3"] for r in run(snippets)]
-    on, yes = active_lanes(mask, 64), active_lanes(chosen, 64)
+    on, yes = active_lanes(mask), active_lanes(chosen)
     lanes = np.arange(64)
     flipped, positive = a ^ U32(1 << 31), b & U32((1 << 31) - 1)
     below = [[int(x) & (1 << k) - 1 for x, k in zip(a, np.clip(lanes - s, 0, 32), strict=True)]
@@ -422,7 +414,7 @@ def test_sources_may_be_the_destination():
         Snippet("mad", "v_mad_u64_u32 v[4:5], vcc, v4, v5, v[4:5]", inputs, ["v[4:5]"]),
     ]
     results = run(snippets)
-    on = active_lanes(inputs["exec"], 64)
+    on = active_lanes(inputs["exec"])
     np.testing.assert_array_equal(results[0]["v1"], np.where(on, a + a, a))
     low, high = pair & U64(0xFFFFFFFF), pair >> U64(32)
     wants = [pair * U64(3), pair << (low & U64(63)), low * high + pair]

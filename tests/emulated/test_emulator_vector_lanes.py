@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 from gcn_asm import Snippet, run, run_one
-from vector_cases import active_lanes, random_mask
+from wave_lanes import active_lanes, random_mask
 
 pytestmark = pytest.mark.usefixtures("gfx950_compiler")
 
@@ -64,7 +64,7 @@ def test_registers_swapped_in_active_lanes():
     a, b, mask = numbers(rng), numbers(rng), random_mask(rng)
     inputs = {"v1": a, "v2": b, "exec": mask}
     result = run_one(Snippet("swap", "v_swap_b32 v1, v2", inputs, ["v1", "v2"]))
-    on = active_lanes(mask, 64)
+    on = active_lanes(mask)
     np.testing.assert_array_equal(result["v1"], np.where(on, b, a))
     np.testing.assert_array_equal(result["v2"], np.where(on, a, b))
 
@@ -82,7 +82,7 @@ def test_accumulation_registers():
     """
     inputs = {"v1": a, "a0": b, "exec": mask}
     result = run_one(Snippet("acc", body, inputs, ["v2", "v3", "v4"]))
-    on = active_lanes(mask, 64)
+    on = active_lanes(mask)
     for key, want in (("v2", a), ("v3", np.full(64, 7, np.uint32)), ("v4", b)):
         np.testing.assert_array_equal(result[key], np.where(on, want, np.uint32(0xA5A5A5A5)))
 

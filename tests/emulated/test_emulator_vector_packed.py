@@ -6,11 +6,11 @@ import itertools
 import numpy as np
 import pytest
 from gcn_asm import Snippet, run
-from vector_cases import KEEP_DENORMALS, active_lanes, assert_same, edges, random_mask, values
+from vector_cases import KEEP_DENORMALS, THREADS, assert_same, edges, values
+from wave_lanes import active_lanes, random_mask
 
 pytestmark = pytest.mark.usefixtures("gfx950_compiler")
 
-THREADS = 256
 HALVES = {"u16": np.uint16, "i16": np.int16, "f16": np.float16}
 
 
@@ -137,7 +137,7 @@ def test_two_halves_at_once(name):
                 f(*(chosen(s, kind, sel[n], neg[n]) for n, s in enumerate(sources)))
                 for sel, neg in ((low, signs[0]), (high, signs[1]))
             ]
-        wants.append((active_lanes(mask), [p.astype(HALVES[kind]) for p in parts]))
+        wants.append((active_lanes(mask, THREADS), [p.astype(HALVES[kind]) for p in parts]))
     for snippet, result, (on, parts) in zip(snippets, run(snippets), wants, strict=True):
         for half in range(2):
             got = halves(result["v10"], "u16")[half]
@@ -212,7 +212,7 @@ def test_two_words_at_once():
             given = [-s[select[n]] if sign[n] else s[select[n]] for n, s in enumerate(sources)]
             with np.errstate(all="ignore"):
                 parts.append(f(*given) if f else fused_words(*given))
-        wants.append((target, active_lanes(mask), parts))
+        wants.append((target, active_lanes(mask, THREADS), parts))
     for snippet, result, want in zip(snippets, run(snippets), wants, strict=True):
         target, on, parts = want
         for n in range(2):

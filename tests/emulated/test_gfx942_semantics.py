@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from cpu_kernels import ACTIVATION_CONSTANTS, Shape, bound, make_case, relative_l2
-from gfx950_kernels import gfx950, instance_of, run
+from gfx9_kernels import gfx950, instance_of, run
 
 from aiter_moe.codegen.catalogue import catalogue
 from aiter_moe.codegen.instance import ACTIVATIONS, BLOCK_M, Instance

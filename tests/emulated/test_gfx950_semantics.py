@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from cpu_kernels import ACTIVATION_CONSTANTS, Shape, bound, make_case, relative_l2
-from gfx950_kernels import Run, compiled, gfx950, run
+from gfx9_kernels import Run, compiled, gfx950, run
 
 from aiter_moe.codegen.instance import ACTIVATIONS, BLOCK_M
 from aiter_moe.enums import ActivationType, Kind

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 
 import pytest
-from gfx950_kernels import assembly
+from gfx9_kernels import assembly
 
 from aiter_moe.codegen.build import build_many
 from aiter_moe.codegen.cache import default_cache

@@ -87,7 +87,7 @@ def scale_tiles(scales: np.ndarray) -> tuple[np.ndarray, int]:
 
 @dataclass
 class Run:
-    """A case made ready for the GPU model: arguments, and the tensors they point to."""
+    """A case made ready for a launch: arguments, and the tensors they point to."""
 
     case: Case
     args: StageArgs = field(default_factory=StageArgs)
