@@ -90,7 +90,7 @@ class EmulatorLauncher(HipLauncher):
         """Let launches reach the bytes of `tensors`, one stage of the process at a time."""
         with ONE_LAUNCH:
             self._runtime.set_device(self._device)
-            with reachable(self._runtime, tensors):
+            with reachable(self._emulator.library, tensors):
                 yield Place(self._device, None)
 
     def _start(self, module: Module, step: Launch, args: StageArgs, place: Place) -> None:

@@ -37,12 +37,14 @@ __all__ = ["ALL_CHECKS", "Emulator", "EmulatorFaultError", "LaunchReport", "emul
 
 # Device numbers of the library; each is one architecture.
 DEVICES = {"gfx950": 0, "gfx942": 1}
+LDS_BYTES = {"gfx950": 160 * 1024, "gfx942": 64 * 1024}
 # The structs both sides know, by name and size, in the order of aiter_moe_emulator_struct_size.
 MIRRORS = (
     ("Fault", ctypes.sizeof(FaultRecord)),
     ("Counters", ctypes.sizeof(CounterWords)),
     ("InstructionHits", HITS.itemsize),
 )
+ELF_MAGIC, SECTION_WITHOUT_BYTES = b"\x7fELF", 8
 # Instructions a wave may take before it counts as hung.
 INSTRUCTION_LIMIT = 1 << 28
 
@@ -64,6 +66,8 @@ class Library:
     ----------
     runtime : HipRuntime
         HIP's calls, which reach the emulated devices.
+    read_only : callable
+        Makes memory that was registered such that a store to it is a fault.
 
     Raises
     ------
@@ -87,6 +91,7 @@ class Library:
                     f"{wanted}; delete its folder and try again to rebuild it"
                 )
         self.runtime = HipRuntime(self._cdll)
+        self.read_only = self.function("aiter_moe_emulator_read_only", c_int, c_void_p)
 
     def function(self, name: str, result: _CType, *arguments: _CType) -> _Function:
         """Return a symbol as a callable with these C types."""
@@ -129,7 +134,7 @@ class Emulator:
 
     def launch(  # noqa: PLR0913
         self,
-        code_object: Path | bytes,
+        code_object: Path | str | bytes,
         symbol: str,
         grid: tuple[int, int, int],
         threads: int | tuple[int, int, int],
@@ -146,8 +151,8 @@ class Emulator:
 
         Parameters
         ----------
-        code_object : Path or bytes
-            What a GPU would load.
+        code_object : Path, str or bytes
+            What a GPU would load, or where it lies.
         symbol : str
             The kernel in it.
         grid : tuple of int
@@ -157,7 +162,7 @@ class Emulator:
         arguments : bytes
             The kernel argument segment, without hidden arguments.
         tensors : sequence of torch.Tensor or numpy.ndarray
-            The memory the kernel may touch, to the byte.
+            The memory the kernel may touch, to the byte; of an array that is not writeable, read.
         seed : int
             Chooses one order in which waves run.
         checks : int
@@ -176,9 +181,9 @@ class Emulator:
         LaunchError
             If the code object cannot be loaded, lacks the kernel, or the launch is no valid one.
         """
-        data = code_object.read_bytes() if isinstance(code_object, Path) else code_object
+        data = code_object if isinstance(code_object, bytes) else Path(code_object).read_bytes()
         require_whole(data)
-        with ONE_LAUNCH, self._loaded(data) as module, reachable(self._runtime, tensors):
+        with ONE_LAUNCH, self._loaded(data) as module, reachable(self.library, tensors):
             self._set_options(seed, checks, instruction_limit)
             function = self._runtime.function(module, symbol)
             self._start(function, grid, threads, dynamic_lds, arguments)
@@ -207,13 +212,19 @@ class Emulator:
         self, function: int, grid: tuple[int, int, int], threads: int | tuple[int, int, int],
         dynamic_lds: int, arguments: bytes,
     ) -> None:  # fmt: skip
+        block = (threads, 1, 1) if isinstance(threads, int) else threads
+        require_sizes("grid", grid)
+        require_sizes("threads", block)
         buffer = ctypes.create_string_buffer(arguments, len(arguments))
         try:
-            self._runtime.launch(function, grid, threads, buffer, dynamic_lds=dynamic_lds)
+            self._runtime.launch(function, grid, block, buffer, dynamic_lds=dynamic_lds)
         except HipError as error:
             raise LaunchError(
-                f"{error}; grid {grid}, threads {threads}, {dynamic_lds} bytes of dynamic LDS, "
-                f"{len(arguments)} bytes of arguments"
+                f"the launch is refused with {error.name} ({error.code}): grid {grid}, threads "
+                f"{block}, {dynamic_lds} bytes of dynamic LDS, {len(arguments)} bytes of "
+                "arguments. A workgroup has at most 1024 threads (or what the kernel was compiled "
+                f"for) and {LDS_BYTES[self.arch]} bytes of LDS with those of the kernel; the "
+                "arguments are all that the kernel declares, at their offsets"
             ) from error
 
     @contextmanager
@@ -231,17 +242,34 @@ ONE_LAUNCH = threading.RLock()
 
 
 @contextmanager
-def reachable(runtime: HipRuntime, tensors: Sequence[_Tensor]) -> Iterator[None]:
-    """Let kernels reach the bytes of `tensors` and no others."""
+def reachable(library: Library, tensors: Sequence[_Tensor]) -> Iterator[None]:
+    """Let kernels reach the bytes of `tensors` and no others, and write where Python may."""
+    require_host_memory(tensors)
+    writeable = [span(tensor) for tensor in tensors if is_writeable(tensor)]
     done: list[int] = []
     try:
         for begin, end in united(span(tensor) for tensor in tensors):
-            runtime.register(begin, end - begin)
+            library.runtime.register(begin, end - begin)
             done.append(begin)
+            if not any(first < end and begin < behind for first, behind in writeable):
+                library.read_only(begin)
         yield
     finally:
         for begin in done:
-            runtime.unregister(begin)
+            library.runtime.unregister(begin)
+
+
+def require_sizes(what: str, sizes: tuple[int, int, int]) -> None:
+    """Refuse sizes that are not three positive numbers of 32 bits, which ctypes would cut off.
+
+    Raises
+    ------
+    LaunchError
+        If they are not.
+    """
+    right = isinstance(sizes, tuple | list) and len(sizes) == len("xyz")
+    if not right or not all(isinstance(n, int | np.integer) and 0 < n < 2**32 for n in sizes):
+        raise LaunchError(f"{what} {sizes!r}: three numbers from 1 to {2**32 - 1} are needed")
 
 
 def ended_clean(runtime: HipRuntime) -> bool:
@@ -256,34 +284,74 @@ def ended_clean(runtime: HipRuntime) -> bool:
 
 
 def require_whole(code_object: bytes) -> None:
-    """Refuse a file that ends before its section table: HIP's interface does not say a length.
+    """Refuse a file that ends before what it names: HIP's interface does not say a length.
 
     Raises
     ------
     LaunchError
         If it does.
     """
-    header = code_object[40:62].ljust(22, b"\0")
-    (table, count) = struct.unpack_from("<Q12xH", header)
-    if code_object[:4] == b"\x7fELF" and len(code_object) < max(64, table + 64 * count):
+    size = len(code_object)
+    if code_object.startswith(ELF_MAGIC) and any(end > size for end in _ends_of_parts(code_object)):
         raise LaunchError(
-            f"the code object is cut off after {len(code_object)} bytes; delete it, and compile it "
+            f"the code object is cut off after {size} bytes, or damaged; delete it, and compile it "
             "again"
         )
+
+
+def _ends_of_parts(elf: bytes) -> Iterator[int]:
+    """Yield where an ELF file's header, tables, segments and sections end."""
+    yield 64
+    segments, sections, segment_count, section_count = struct.unpack_from("<QQ8xHxxH", elf, 32)
+    yield segments + 56 * segment_count
+    for at in range(segments, segments + 56 * segment_count, 56):
+        offset, size = struct.unpack_from("<Q16xQ", elf, at + 8)
+        yield offset + size
+    yield sections + 64 * section_count
+    for at in range(sections, sections + 64 * section_count, 64):
+        kind, offset, size = struct.unpack_from("<I16xQQ", elf, at + 4)
+        yield offset + size if kind != SECTION_WITHOUT_BYTES else 0
+
+
+def require_host_memory(tensors: Sequence[_Tensor]) -> None:
+    """Refuse what the emulator could not reach.
+
+    Raises
+    ------
+    LaunchError
+        If one is neither an array nor a dense tensor of host memory.
+    """
+    for tensor in tensors:
+        if isinstance(tensor, np.ndarray):
+            continue
+        if not isinstance(tensor, torch.Tensor):
+            raise LaunchError(f"{type(tensor).__name__} is neither a torch tensor nor an array")
+        if tensor.device.type != "cpu" or tensor.layout != torch.strided:
+            raise LaunchError(
+                f"a tensor on {tensor.device} of layout {tensor.layout} is not in the emulator's "
+                "reach: it runs on dense tensors of the CPU"
+            )
+
+
+def is_writeable(tensor: _Tensor) -> bool:
+    """Say whether Python may write to a tensor's memory; torch does not know any it may not."""
+    return isinstance(tensor, torch.Tensor) or bool(tensor.flags.writeable)
 
 
 def span(tensor: _Tensor) -> tuple[int, int]:
     """Return the first byte of a tensor's elements and the byte after the last."""
     if isinstance(tensor, torch.Tensor):
-        begin, size = tensor.data_ptr(), tensor.element_size()
+        start, size = tensor.data_ptr(), tensor.element_size()
         steps = [stride * size for stride in tensor.stride()]
     else:
-        begin, size = tensor.ctypes.data, tensor.itemsize
+        start, size = tensor.ctypes.data, tensor.itemsize
         steps = list(tensor.strides)
     if 0 in tensor.shape:
-        return begin, begin
-    reach = sum((n - 1) * step for n, step in zip(tensor.shape, steps, strict=True))
-    return begin, begin + size + reach
+        return start, start
+    reaches = [(n - 1) * step for n, step in zip(tensor.shape, steps, strict=True)]
+    below = sum(reach for reach in reaches if reach < 0)
+    above = sum(reach for reach in reaches if reach > 0)
+    return start + below, start + above + size
 
 
 def united(spans: Iterator[tuple[int, int]]) -> list[tuple[int, int]]:

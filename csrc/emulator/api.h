@@ -25,6 +25,10 @@ struct InstructionHits {
 // "instruction_limit" (per wave). Returns 0, or -1 for an unknown option or value.
 AITER_MOE_EXPORT int aiter_moe_emulator_set(const char* option, long value);
 
+// Makes the registered range that begins at `base` one that kernels may only read, so that a store
+// to it is a fault. Returns 0, or -1 where none begins there.
+AITER_MOE_EXPORT int aiter_moe_emulator_read_only(const void* base);
+
 // Copies the distinct faults of the last launch, at most `capacity`; returns how many there are.
 AITER_MOE_EXPORT long aiter_moe_emulator_faults(aiter_moe::emulator::Fault* out, long capacity);
 

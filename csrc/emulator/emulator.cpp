@@ -56,6 +56,11 @@ int aiter_moe_emulator_set(const char* option, long value) {
   return set_option(option, value) ? 0 : -1;
 }
 
+int aiter_moe_emulator_read_only(const void* base) {
+  const Locked locked;
+  return runtime.memory.set_access(reinterpret_cast<u64>(base), Access::read) ? 0 : -1;
+}
+
 template <typename T>
 static long copy_all(const Array<T>& from, T* out, long capacity) {
   const long count = static_cast<long>(from.size());

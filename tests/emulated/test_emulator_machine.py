@@ -433,6 +433,30 @@ def test_both_architectures_run_in_one_process():
         emulator("gfx90a")
 
 
+COPY = """
+KERNEL void copy(int* to, const int* from) { to[LANE] = from[LANE]; }
+"""
+
+
+def test_memory_that_python_may_not_write_kernels_may_only_read():
+    values, out = np.arange(64, dtype=np.int32), np.zeros(64, np.int32)
+    sealed = values.copy()
+    sealed.flags.writeable = False
+    launch(COPY, "copy", (1, 1, 1), 64, out, sealed)
+    assert (out == values).all()
+    out[:] = 0
+    report = launch(COPY, "copy", (1, 1, 1), 64, sealed, out + 1, raise_on_fault=False)
+    (fault,) = report.faults
+    assert fault.kind == FaultKind.global_out_of_range
+    assert "not allowed" in fault.detail
+    assert (sealed == values).all()
+    view = out.view()
+    view.flags.writeable = False
+    arguments = pack(out, values)
+    emulator().launch(compiled(COPY), "copy", (1, 1, 1), 64, arguments, [view, out, values])
+    assert (out == values).all()
+
+
 def test_options_are_checked():
     device: Emulator = emulator()
     for name, value in (("threads", -1), ("arch", 90), ("instruction_limit", 0), ("speed", 1)):

@@ -1,12 +1,22 @@
 # SPDX-License-Identifier: MIT
 """Reports of emulated launches, and which bytes a launch may touch."""
 
+import struct
+
 import numpy as np
 import pytest
 import torch
 
 from aiter_moe.errors import LaunchError
-from aiter_moe.targets.emulator_library import Library, require_whole, span, united
+from aiter_moe.targets.emulator_library import (
+    SECTION_WITHOUT_BYTES,
+    Library,
+    require_host_memory,
+    require_sizes,
+    require_whole,
+    span,
+    united,
+)
 from aiter_moe.targets.emulator_report import (
     ALL_CHECKS,
     COUNTERS,
@@ -125,10 +135,58 @@ def test_a_file_that_is_no_library_is_refused_by_name(tmp_path):
         Library(path)
 
 
-@pytest.mark.parametrize("kept", [4, 40, 63, 64, 100, 447])
+def elf(**tables):
+    """Return a file of 448 bytes: a segment of 32 bytes at 64 and a section of 40 at 100."""
+    at = {"segments": 136, "sections": 192, "segment": (64, 32), "section": (100, 40)} | tables
+    out = bytearray(448)
+    out[:4] = b"\x7fELF"
+    struct.pack_into("<QQ8xHxxH", out, 32, at["segments"], at["sections"], 1, 3)
+    struct.pack_into("<Q16xQ", out, 144, *at["segment"])
+    struct.pack_into("<I16xQQ", out, 196, 1, *at["section"])
+    struct.pack_into("<I16xQQ", out, 260, SECTION_WITHOUT_BYTES, 400, 5000)
+    return bytes(out)
+
+
+@pytest.mark.parametrize("kept", [4, 40, 63, 64, 100, 383])
 def test_a_code_object_that_is_cut_off_is_refused(kept):
-    header = b"\x7fELF".ljust(40, b"\0") + (256).to_bytes(8, "little")
-    whole = (header.ljust(60, b"\0") + (3).to_bytes(2, "little")).ljust(448, b"\0")
-    require_whole(whole)
+    require_whole(elf()[:384])
     with pytest.raises(LaunchError, match=f"cut off after {kept} bytes"):
-        require_whole(whole[:kept])
+        require_whole(elf()[:kept])
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"segments": 2**63}, {"segments": 393}, {"sections": 2**64 - 1}, {"sections": 257},
+        {"segment": (64, 385)}, {"segment": (2**64 - 1, 2)}, {"section": (449, 0)},
+        {"section": (8, 2**40)},
+    ],
+)  # fmt: skip
+def test_a_code_object_that_names_what_it_does_not_hold_is_refused(part):
+    with pytest.raises(LaunchError, match="or damaged"):
+        require_whole(elf(**part))
+
+
+def test_an_array_stepped_through_backwards_spans_the_same_bytes():
+    array = np.zeros((6, 8), np.int32)
+    assert span(array[::-1, ::-1]) == span(array)
+    assert span(array[4:1:-1, 2:5]) == span(array[2:5, 2:5])
+
+
+def test_what_is_no_memory_of_the_host_is_refused_by_name():
+    require_host_memory([torch.zeros(2), np.zeros(2)])
+    for tensor, name in [
+        (torch.empty(2, device="meta"), "on meta"), (torch.eye(2).to_sparse(), "sparse"),
+        ([1, 2], "list"),
+    ]:  # fmt: skip
+        with pytest.raises(LaunchError, match=name):
+            require_host_memory([tensor])
+
+
+@pytest.mark.parametrize(
+    "sizes", [(1, 1), 5, (0, 1, 1), (2**32 + 1, 1, 1), (-1, 1, 1), (1.5, 1, 1)]
+)
+def test_sizes_that_a_launch_cannot_have_are_refused(sizes):
+    require_sizes("grid", (np.int64(1), 2, 2**32 - 1))
+    with pytest.raises(LaunchError, match=r"grid .*three numbers"):
+        require_sizes("grid", sizes)

@@ -50,6 +50,14 @@ struct Allocations {
     return true;
   }
 
+  // False where no range begins at `base`.
+  bool set_access(u64 base, Access access) {
+    const u32 at = first_behind(base);
+    if (at == count || ranges[at].begin != base) return false;
+    ranges[at].access = access;
+    return true;
+  }
+
   void free() {
     host_free(ranges);
     *this = {};
