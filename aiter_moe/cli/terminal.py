@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,17 +47,23 @@ class Status:
         self._status.stop()
 
 
+AnyLines = TypeVar("AnyLines", bound=Lines)
+AnyStatus = TypeVar("AnyStatus", bound=Status)
+
+
 @contextmanager
-def watcher(console: Console) -> Iterator[Lines | Status]:
-    """Give whoever shows progress on this console."""
+def watcher(
+    console: Console, lines: Callable[[], AnyLines], status: Callable[[Console], AnyStatus]
+) -> Iterator[AnyLines | AnyStatus]:
+    """Give whoever shows progress on this console: `status` on a terminal, else `lines`."""
     if not console.is_terminal:
-        yield Lines()
+        yield lines()
         return
-    status = Status(console)
+    moving = status(console)
     try:
-        yield status
+        yield moving
     finally:
-        status.stop()
+        moving.stop()
 
 
 def show_table(console: Console, title: str, table: Table, left: tuple[str, ...] = ()) -> None:

@@ -17,7 +17,7 @@ import typer
 
 from aiter_moe import env
 from aiter_moe.cli import INTERRUPTED
-from aiter_moe.cli.terminal import show_table, watcher
+from aiter_moe.cli.terminal import Lines, Status, show_table, watcher
 from aiter_moe.errors import ArgumentError, UnsupportedProblemError
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def _sweep(console: Console, job: Job) -> tuple[Summary, bool]:
 
     with tempfile.TemporaryDirectory(prefix="aiter_moe-tune-") as scratch:
         measurer = _measurer(job, Path(scratch))
-        with watcher(console) as shown:
+        with watcher(console, Lines, Status) as shown:
             tuner = Tuner(job, measurer, shown)
             try:
                 return tuner.run(), False

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from aiter_moe.cli import INTERRUPTED
-from aiter_moe.cli.terminal import Lines, Status, show_table
+from aiter_moe.cli.terminal import Lines, Status, show_table, watcher
 from aiter_moe.errors import AiterMoeError, ArgumentError
 
 if TYPE_CHECKING:
@@ -62,18 +61,6 @@ class _VerifyStatus(Status):
         if not subject.right:
             self.say(_said(subject, done, total))
         self.progress("kernels and passes", done, total)
-
-
-@contextmanager
-def _watcher(console: Console) -> Iterator[_VerifyLines | _VerifyStatus]:
-    if not console.is_terminal:
-        yield _VerifyLines()
-        return
-    status = _VerifyStatus(console)
-    try:
-        yield status
-    finally:
-        status.stop()
 
 
 def named_kernels(path: Path, target: Target) -> set[str]:
@@ -260,8 +247,8 @@ def verify(  # noqa: PLR0913, PLR0917 - each is an option of the command line
         print(f"aiter-moe: {error}", file=sys.stderr)
         raise typer.Exit(BAD_ARGUMENTS) from None
     console = Console()
-    with _watcher(console) as watcher:
-        summary = Sweep(job, watcher).run()
+    with watcher(console, _VerifyLines, _VerifyStatus) as shown:
+        summary = Sweep(job, shown).run()
     _print_result(console, summary, job)
     _write_json(json_file, summary, job)
     if summary.interrupted:
