@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations, product
+from math import gcd
 from typing import Any
 
 from aiter_moe.verify.problems import Axis
@@ -109,10 +110,7 @@ def product_size(axes: Sequence[Axis]) -> int:
 def _stride(total: int, rng: random.Random) -> int:
     while True:
         stride = rng.randrange(total) | 1
-        a, b = stride, total
-        while b:
-            a, b = b, a % b
-        if a == 1:
+        if gcd(stride, total) == 1:
             return stride
 
 
