@@ -51,7 +51,7 @@ def _table(code_object: bytes) -> tuple[list[int], list[SourceLine | None]]:
     try:
         sections, text = _sections(code_object), _text_address(code_object)
         rows = sorted(_rows(sections), key=lambda row: row[0])
-    except (struct.error, IndexError, ValueError, KeyError):
+    except (struct.error, LookupError, ValueError, ArithmeticError):
         return [], []
     last = {address - text: line for address, line in rows}
     return list(last), list(last.values())
@@ -172,9 +172,11 @@ def _names(cursor: _Cursor, sections: dict[str, bytes]) -> dict[int, str]:
 
 def _entries(cursor: _Cursor, sections: dict[str, bytes]) -> list[dict[int, str | int]]:
     formats = [(cursor.uleb(), cursor.uleb()) for _ in range(cursor.unsigned(1))]
+    count = cursor.uleb()
+    if not formats:
+        return []  # entries without a byte: no end of the data would stop a count that is wrong
     return [
-        {kind: _value(cursor, form, sections) for kind, form in formats}
-        for _ in range(cursor.uleb())
+        {kind: _value(cursor, form, sections) for kind, form in formats} for _ in range(count)
     ]
 
 
