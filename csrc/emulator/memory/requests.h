@@ -72,6 +72,7 @@ struct Requests {
   u32 scalar_loads;           // part of them that write registers
   u64 scalar_in_flight[2];    // bit a row of the scalar file
   u64 clock;                  // what s_memtime reads next
+  u8 targets[512];            // requests that are to write each vector register
   u16 range_hint[16];         // allocation that recent instructions found, by their index
 };
 

@@ -28,6 +28,7 @@ inline u64 lanes_in_flight(const Queue<Request, size>& queue, u16 code) {
 // Lanes of a vector register that some load is still to write; scalar registers count as lane 0.
 inline u64 lanes_in_flight(const Requests& requests, u16 code) {
   if (code < operand::scalars) return requests.scalar_in_flight[code >> 6] >> (code & 63) & 1;
+  if (requests.targets[code - operand::v0] == 0) return 0;
   return lanes_in_flight(requests.vector, code) | lanes_in_flight(requests.lds, code) |
          lanes_in_flight(requests.flat, code);
 }
@@ -65,6 +66,7 @@ inline void land_registers(Wave& w, const Destination& to, const Queue<Request, 
   if (to.rows == 0) return;
   --requests.loads_in_flight;
   const u32 row = to.first - operand::v0;
+  for (u32 n = 0; n < to.rows; ++n) --requests.targets[row + n];
   if (__builtin_expect(requests.again == 0, 1)) {
     for (u32 n = 0; n < to.rows; ++n) w.vector_ready[row + n] |= to.lanes;
     return;
@@ -169,6 +171,7 @@ inline Destination issue_load(Wave& w, const Instruction& i, const Queue<Request
   if (__builtin_expect(missing != 0 && w.requests.loads_in_flight != 0, 0)) {
     for (u32 n = 0; n < rows; ++n) {
       const u16 code = static_cast<u16>(first + n);
+      if (w.requests.targets[code - operand::v0] == 0) continue;
       const u64 ordered = in_order ? lanes_in_flight(queue, code) & which : 0;
       if (ordered != 0) to.again = true;
       if ((lanes_in_flight(w.requests, code) & which & ~ordered) != 0)
@@ -176,6 +179,7 @@ inline Destination issue_load(Wave& w, const Instruction& i, const Queue<Request
     }
     w.requests.again += to.again;
   }
+  for (u32 n = 0; n < rows; ++n) ++w.requests.targets[first - operand::v0 + n];
   ++w.requests.loads_in_flight;
   return to;
 }
