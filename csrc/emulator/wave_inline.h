@@ -78,30 +78,35 @@ inline u64 read_special(Wave& w, const Instruction& i, u16 code) {
   return 0;
 }
 
-inline u32 Wave::read_scalar(const Instruction& i, u16 code) {
-  if (code < operand::scalars) {
-    need_scalar(i, code);
-    return scalar[code];
-  }
+// Scalar sources that are no register.
+[[gnu::noinline]] inline u32 read_constant(Wave& w, const Instruction& i, u16 code) {
   if (is_inline_integer(code)) return static_cast<u32>(inline_integer(code));
   if (code == operand::literal) return i.literal;
   if (is_inline_float(code)) return inline_floats[code - operand::half];
-  return static_cast<u32>(read_special(*this, i, code));
+  return static_cast<u32>(read_special(w, i, code));
 }
 
-inline u64 Wave::read_scalar64(const Instruction& i, u16 code) {
-  if (code < operand::scalars - 1) {
-    need_scalar(i, code);
-    need_scalar(i, code + 1);
-    return pair(code);
-  }
+[[gnu::noinline]] inline u64 read_constant64(Wave& w, const Instruction& i, u16 code) {
   if (is_inline_integer(code)) return static_cast<u64>(static_cast<i64>(inline_integer(code)));
   if (code == operand::literal) return i.literal;
   if (is_inline_float(code)) return inline_doubles[code - operand::half];
-  return read_special(*this, i, code);
+  return read_special(w, i, code);
 }
 
-inline void Wave::write_scalar(const Instruction& i, u16 code, u32 value) {
+[[gnu::always_inline]] inline u32 Wave::read_scalar(const Instruction& i, u16 code) {
+  if (code >= operand::scalars) return read_constant(*this, i, code);
+  need_scalar(i, code);
+  return scalar[code];
+}
+
+[[gnu::always_inline]] inline u64 Wave::read_scalar64(const Instruction& i, u16 code) {
+  if (code >= operand::scalars - 1) return read_constant64(*this, i, code);
+  need_scalar(i, code);
+  need_scalar(i, code + 1);
+  return pair(code);
+}
+
+[[gnu::always_inline]] inline void Wave::write_scalar(const Instruction& i, u16 code, u32 value) {
   if (__builtin_expect(code >= operand::scalars, 0))
     return fault(FaultKind::bad_instruction, i, 0, 0, "scalar destination that cannot be written");
   u64& ready = scalar_ready[code >> 6];

@@ -34,10 +34,11 @@ AITER_MOE_VECTOR_INLINE bool is_unmodified(const Instruction& i) {
   return (static_cast<u32>(i.variant) | i.negate | i.absolute | i.op_sel | i.clamp | i.omod) == 0;
 }
 
-constexpr bool depends_on_mode(const Shape& shape) {
-  bool depends = is_float(shape.result);
-  for (int n = 0; n < shape.count; ++n) depends |= is_float(shape.source[n]);
-  return depends && !shape.ignores_mode;
+// Sources that are not there are of no kind.
+[[gnu::always_inline]] constexpr bool depends_on_mode(const Shape& shape) {
+  const bool has_floats = is_float(shape.result) || is_float(shape.source[0]) ||
+                          is_float(shape.source[1]) || is_float(shape.source[2]);
+  return has_floats && !shape.ignores_mode;
 }
 
 AITER_MOE_VECTOR_INLINE bool is_plain(const Wave& w, const Instruction& i, const Shape& shape) {
