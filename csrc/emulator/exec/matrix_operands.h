@@ -4,7 +4,7 @@
 // every source.
 #pragma once
 
-#include "emulator/wave.h"
+#include "emulator/exec/matrix_vectors.h"
 
 namespace aiter_moe::emulator::matrix {
 
@@ -77,12 +77,14 @@ constexpr u32* row_of(Lanes* registers, int row) {
 
 template <int edge, class T>
 void load_tile(const Lanes* registers, T* tile) {
+  AITER_MOE_MATRIX_UNROLL
   for (int row = 0; row < edge; ++row)
     __builtin_memcpy(tile + row * edge, row_of<edge>(registers, row), edge * sizeof(u32));
 }
 
 template <int edge, class T>
 void store_tile(Lanes* registers, const T* tile) {
+  AITER_MOE_MATRIX_UNROLL
   for (int row = 0; row < edge; ++row)
     __builtin_memcpy(row_of<edge>(registers, row), tile + row * edge, edge * sizeof(u32));
 }
