@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// How handlers are found: each file of exec/ and memory/ lists mnemonic -> handler, and the tables
-// are joined once (machine). A mnemonic of the opcode table without a handler decodes, and is
+// How handlers are found: tables in exec/ and memory/ list mnemonic -> handler, and are joined
+// once (machine/handler_map.h). A mnemonic of the opcode table without a handler decodes, and is
 // reported as unknown when it would run.
 #pragma once
 
@@ -13,7 +13,7 @@ struct HandlerEntry {
   Instruction::Handler run;
 };
 
-// Tables, each defined in the header named; a table has `count` entries.
+// What one part of the instruction set is executed by.
 struct HandlerTable {
   const HandlerEntry* entries;
   int count;
