@@ -90,8 +90,18 @@ def named_kernels(path: Path, target: Target) -> set[str]:
 
 
 def _matching(names: Sequence[str], patterns: Sequence[str]) -> set[str]:
-    """Return the names that match a pattern; one without wildcard is a name, or part of names."""
-    globs = [p if p in names or set(p) & set("*?[") else f"*{p}*" for p in patterns] or ["*"]
+    """Return the names that match a pattern; one without wildcard is a name, or part of names.
+
+    With a wildcard it may also begin where names do in the table, behind the target's prefix.
+    """
+    globs = ["*"] if not patterns else []
+    for pattern in patterns:
+        if pattern in names:
+            globs += [pattern]
+        elif set(pattern) & set("*?["):
+            globs += [pattern, f"*_{pattern}"]
+        else:
+            globs += [f"*{pattern}*"]
     return {name for name in names if any(fnmatchcase(name, glob) for glob in globs)}
 
 

@@ -103,7 +103,11 @@ class EmulatorLauncher(HipLauncher):
         if self.on_report is not None:
             self.on_report(step.symbol, self._emulator.report(step.symbol))
         elif not clean:
-            raise EmulatorFaultError(self._emulator.report(step.symbol), module.code)
+            advice = (
+                f"`aiter-moe verify --target {self.facts.gfx}:emulator -k {step.symbol}` runs this "
+                "kernel alone: if it is clean there, look at the tensors of this call"
+            )
+            raise EmulatorFaultError(self._emulator.report(step.symbol), module.code, advice)
 
 
 @cache

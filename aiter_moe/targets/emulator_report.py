@@ -221,9 +221,16 @@ class EmulatorFaultError(LaunchError):
         A report with faults.
     code_object : bytes
         What ran; source lines are named where it was compiled with ``-g``.
+    advice : str
+        What to do next where it was not.
     """
 
-    def __init__(self, report: LaunchReport, code_object: bytes = b"") -> None:
+    def __init__(
+        self,
+        report: LaunchReport,
+        code_object: bytes = b"",
+        advice: str = "compile it with -g and run it again to see source lines",
+    ) -> None:
         self.report = report
         places = [source_line(code_object, fault.pc) for fault in report.faults[:SHOWN]]
         lines = [f"{report.kernel} ran with faults:"]
@@ -232,5 +239,5 @@ class EmulatorFaultError(LaunchError):
         if len(report.faults) > SHOWN:
             lines.append(f"  and {len(report.faults) - SHOWN} more in the error's `report.faults`")
         if not any(places):
-            lines.append("compile it with -g and run it again to see source lines")
+            lines.append(advice)
         super().__init__("\n".join(lines))

@@ -156,12 +156,18 @@ def summary_line(summary: Summary) -> str:
     """Return the result in one line."""
     subjects = summary.subjects
     cases = sum(s.done for s in subjects)
-    wrong = sum(not s.right for s in subjects)
+    # An interrupt may come before the first case of a kernel, which says nothing of it.
+    wrong = sum(
+        not s.right and bool(s.done or s.failure or not summary.interrupted) for s in subjects
+    )
     faults = sum(s.faults for s in subjects)
     instructions = sum(s.figures.instructions for s in subjects)
+    right = "all right so far" if summary.interrupted else "all right"
+    if not cases:
+        right = "nothing was run"
     text = (
         f"{len(summary.kernels)} kernels and {len(summary.passes)} passes, {cases} cases: "
-        f"{f'{wrong} WRONG' if wrong else 'all right'}, {faults} faults"
+        f"{f'{wrong} WRONG' if wrong else right}, {faults} faults"
     )
     if instructions:
         seconds = sum(s.figures.cpu_seconds for s in subjects)

@@ -280,6 +280,8 @@ def test_a_kernel_that_leaves_its_tensors_raises_with_a_report():
     fault = caught.value.report.faults[0]
     assert fault.kind is FaultKind.buffer_out_of_range
     assert "buffer_load" in str(caught.value)
+    kernel = caught.value.report.kernel
+    assert f"`aiter-moe verify --target gfx950:emulator -k {kernel}`" in str(caught.value)
     # The launcher is none the worse for it.
     launcher.which = -1
     assert torch.equal(

@@ -163,6 +163,10 @@ def test_a_kernel_that_does_not_compile_is_wrong_and_the_others_go_on(fakes, com
     assert len({case.instance.name for case in fakes.ran}) == 3  # of four
 
 
+def interrupt():
+    raise KeyboardInterrupt
+
+
 def test_an_interrupt_prints_what_was_done(fakes, command):
     def outcome(case):
         if len(fakes.ran) == 5:
@@ -174,6 +178,11 @@ def test_an_interrupt_prints_what_was_done(fakes, command):
     assert status == 130
     assert "interrupted" in out
     assert " 4 of " in out
+    assert "4 cases: all right so far" in out
+    fakes.outcome = lambda _: interrupt()
+    _, out, _ = command("-k", KERNEL)
+    assert "0 cases: nothing was run" in out
+    assert "all right" not in out
 
 
 def test_what_is_not_supported_is_counted_with_the_reason(fakes, command):
@@ -287,3 +296,9 @@ def test_the_filter_takes_patterns_and_parts_of_names_and_may_be_repeated(fakes,
     names = {case.instance.name for case in fakes.ran}
     assert {i.block_m for i in catalogue("gfx950") if i.name in names} == {64, 128}
     assert all("_a4w4_s2_" in name for name in names)
+
+
+def test_a_pattern_may_begin_as_the_names_in_the_table_do(fakes, command):
+    command("-k", "a4w4_s2_m64_*")
+    names = {case.instance.name for case in fakes.ran}
+    assert names == {i.name for i in catalogue("gfx950") if "_a4w4_s2_m64_" in i.name}
