@@ -175,9 +175,7 @@ def _entries(cursor: _Cursor, sections: dict[str, bytes]) -> list[dict[int, str 
     count = cursor.uleb()
     if not formats:
         return []  # entries without a byte: no end of the data would stop a count that is wrong
-    return [
-        {kind: _value(cursor, form, sections) for kind, form in formats} for _ in range(count)
-    ]
+    return [{kind: _value(cursor, form, sections) for kind, form in formats} for _ in range(count)]
 
 
 def _value(cursor: _Cursor, form: int, sections: dict[str, bytes]) -> str | int:
