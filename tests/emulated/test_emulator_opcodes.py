@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from isa.assembler import has_assembler
 from isa.table import ARCHS, TABLE, Row, read_table, reassembled
@@ -27,6 +29,13 @@ def test_a_code_means_one_instruction_on_a_gpu(rows):
             if row.archs & bit:
                 assert (row.format, row.code, bit) not in seen, row
                 seen.add((row.format, row.code, bit))
+
+
+def test_every_handler_is_for_a_mnemonic_of_the_table(rows):
+    sources = [path.read_text() for path in TABLE.parents[1].rglob("*.h")]
+    handled = {name for text in sources for name in re.findall(r'\{"([a-z]+_\w+)", ', text)}
+    assert len(handled) > 600
+    assert handled <= {row.name for row in rows}
 
 
 @pytest.mark.parametrize("arch", ARCHS)
