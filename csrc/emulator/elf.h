@@ -10,8 +10,8 @@ namespace aiter_moe::emulator::elf {
 constexpr u16 machine_amdgpu = 224, type_shared = 3;
 constexpr u32 segment_load = 1, segment_dynamic = 2;
 constexpr u32 section_symbols = 2, section_dynamic_symbols = 11;
-constexpr u32 flag_executable = 1;  // of segments
-constexpr u8 symbol_function = 2;
+constexpr u32 flag_executable = 1, flag_writable = 2;  // of segments
+constexpr u8 symbol_object = 1, symbol_function = 2;
 
 struct Header {
   u8 identity[16];
@@ -91,6 +91,15 @@ class File {
         if (at >= strings.bytes || data_[strings.offset + at] != static_cast<u8>(*part))
           return false;
     return at < strings.bytes && data_[strings.offset + at] == 0;
+  }
+
+  // Whether the zero-terminated text at `offset` of a string section ends so.
+  bool ends_with(const Section& strings, u64 offset, const char* tail) const {
+    if (!holds(strings.offset, strings.bytes)) return false;
+    u64 end = offset;
+    while (end < strings.bytes && data_[strings.offset + end] != 0) ++end;
+    const u64 length = __builtin_strlen(tail);
+    return end >= offset + length && is_text(strings, end - length, tail, "");
   }
 
  private:

@@ -21,7 +21,8 @@ enum class FaultKind : u32 {
   in_flight_register,    // used before the waitcnt of the load that writes it
   in_flight_lds,         // read or overwritten before the waitcnt of a DMA load
   lds_race,              // two waves, one writes, no barrier between
-  barrier_divergence,    // waves wait at a barrier for one that hangs
+  barrier_divergence,    // waves wait at a barrier for one that hangs; one that has ended holds no
+                         // barrier shut, as on hardware
   hang,                  // fatal: more instructions than the limit
   count
 };

@@ -48,6 +48,8 @@ AITER_MOE_EXPORT hipError_t hipModuleLoadData(hipModule_t* module, const void* i
 AITER_MOE_EXPORT hipError_t hipModuleUnload(hipModule_t module);
 AITER_MOE_EXPORT hipError_t hipModuleGetFunction(hipFunction_t* function, hipModule_t module,
                                                  const char* name);
+AITER_MOE_EXPORT hipError_t hipModuleGetGlobal(hipDeviceptr_t* pointer, size_t* bytes,
+                                               hipModule_t module, const char* name);
 AITER_MOE_EXPORT hipError_t hipFuncGetAttribute(int* value, hipFunction_attribute attribute,
                                                 hipFunction_t function);
 AITER_MOE_EXPORT hipError_t hipModuleLaunchKernel(hipFunction_t function, unsigned grid_x,

@@ -55,15 +55,15 @@ inline long disassemble(const u8* data, u64 bytes, u32 arch, char* out, long cap
     return output.length();
   }
   const char* why = nullptr;
-  Program* const program =
-      load_program(data, bytes, nullptr, 0, listing::no_handler, nullptr, &why);
-  if (program == nullptr) {
+  CodeObject* const object =
+      load_code_object(data, bytes, 0, listing::no_handler, nullptr, &why);
+  if (object == nullptr) {
     output.add(why);
     if (output.length() < capacity) out[output.length()] = 0;
     return -1;
   }
-  for (u32 n = 0; n < program->count; ++n) listing::add_line(output, program->code[n]);
-  free_program(program);
+  for (u32 n = 0; n < object->count; ++n) listing::add_line(output, object->code[n]);
+  free_code_object(object);
   return output.length();
 }
 

@@ -20,7 +20,7 @@ struct LoadedImage {
 
 namespace loading {
 
-constexpr u64 page = 4096, largest_image = 1ull << 30;
+constexpr u64 page = 4096, granule = 16, largest_image = 1ull << 30;
 
 // AMDGPU relocation types that a linked code object may ask the loader for.
 constexpr u32 none = 0, absolute_low = 1, absolute_high = 2, absolute64 = 3, relative32 = 4,
@@ -44,6 +44,7 @@ inline const char* measure(const elf::File& file, const elf::Header& header, Loa
     image.text_bytes = segment.file_bytes;
   }
   if (image.text_bytes == 0) return "the code object has no executable segment";
+  image.bytes = (image.bytes + granule - 1) / granule * granule;
   return image.text % 4 == 0 ? nullptr : "the code is not aligned";
 }
 

@@ -2,10 +2,12 @@
 """The emulator's library in place of libamdhip64: HIP's names, structs, handles and errors."""
 
 import ctypes
+import time
 from ctypes import byref, c_char_p, c_float, c_int, c_size_t, c_void_p
 
 import numpy as np
 import pytest
+from gcn_asm import Snippet, assemble, kernel_text
 from gcn_hip import compiled
 
 from aiter_moe.targets.emulator_library import emulator
@@ -48,14 +50,28 @@ class Hip:
         assert error == 0, f"hip{name}: {error}"
 
     def load(self, source=SOURCE, arch="gfx950"):
+        return self.load_bytes(compiled(source, arch).read_bytes())
+
+    def load_bytes(self, code_object):
         module = c_void_p()
-        self.done("ModuleLoadData", byref(module), compiled(source, arch).read_bytes())
+        self.done("ModuleLoadData", byref(module), code_object)
         return module
 
     def function(self, module, name):
         found = c_void_p()
         self.done("ModuleGetFunction", byref(found), module, name)
         return found
+
+    def variable(self, module, name):
+        """Return the address and the size of a variable."""
+        pointer, size = c_void_p(), c_size_t()
+        self.done("ModuleGetGlobal", byref(pointer), byref(size), module, name)
+        return pointer, size.value
+
+    def word(self, pointer):
+        got = np.zeros(1, np.uint32)
+        self.done("MemcpyDtoH", c_void_p(got.ctypes.data), pointer, c_size_t(4))
+        return int(got[0])
 
     def malloc(self, size):
         pointer = c_void_p()
@@ -208,6 +224,98 @@ def test_handles_end_with_their_module(hip):
     again = hip.load()
     assert again.value != module.value
     hip.done("ModuleUnload", again)
+
+
+COUNTING = """
+DEVICE u32 counter = 40;
+DEVICE u32 zeros[6];
+DEVICE __attribute__((constant)) u32 fixed[3] = {8, 9, 10};
+KERNEL void count(u32 by) { if (LANE == 0) __atomic_fetch_add(&counter, by, __ATOMIC_RELAXED); }
+KERNEL void tell(u32* out) { if (LANE == 0) *out = counter + zeros[2] + fixed[LANE]; }
+KERNEL void store(u32* at) { if (LANE == 0) *at = 123; }
+"""
+
+
+@pytest.mark.parametrize("device", [0, 1])
+def test_kernels_and_the_host_share_the_variables_of_a_module(hip, device):
+    hip.done("SetDevice", device)
+    modules = [hip.load(COUNTING, ("gfx950", "gfx942")[device]) for _ in range(2)]
+    module = modules[0]
+    out = hip.malloc(4)
+
+    def run(name, argument):
+        assert hip.launch(hip.function(module, name), (2, 1, 1), (64, 1, 1), argument) == 0
+        hip.done("DeviceSynchronize")
+
+    counter, size = hip.variable(module, b"counter")
+    assert size == 4
+    assert hip.word(counter) == 40
+    run(b"count", c_int(5))
+    run(b"tell", out)
+    assert hip.word(out) == 40 + 2 * 5 + 8
+    zeros, size = hip.variable(module, b"zeros")
+    assert size == 24
+    hip.done("Memset", zeros, 1, c_size_t(24))
+    sent = np.array([1000], np.uint32)
+    hip.done("MemcpyHtoD", counter, c_void_p(sent.ctypes.data), c_size_t(4))
+    run(b"count", c_int(1))
+    run(b"tell", out)
+    assert hip.word(out) == 1000 + 2 + 0x01010101 + 8
+    assert hip.word(hip.variable(modules[1], b"counter")[0]) == 40, "a module has its own"
+    for handle in modules:
+        hip.done("ModuleUnload", handle)
+    hip.done("Free", out)
+
+
+def test_globals_are_found_by_name_until_their_module_goes(hip):
+    module, other = hip.load(COUNTING), hip.load(COUNTING)
+    counter, _ = hip.variable(module, b"counter")
+    size = c_size_t()
+    hip.done("ModuleGetGlobal", None, byref(size), module, b"fixed")
+    assert size.value == 12
+    for name in (b"absent", b"count", b"count.kd", b"counte", b"counterr"):
+        assert hip.ModuleGetGlobal(byref(c_void_p()), byref(size), module, name) == NOT_FOUND
+    for name in (b"", None):
+        assert hip.ModuleGetGlobal(byref(c_void_p()), byref(size), module, name) == INVALID_VALUE
+    assert hip.ModuleGetGlobal(None, None, module, b"counter") == INVALID_VALUE
+    store = hip.function(other, b"store")
+    assert hip.launch(store, (1, 1, 1), (64, 1, 1), counter) == 0
+    hip.done("DeviceSynchronize")
+    assert hip.word(counter) == 123
+    hip.done("ModuleUnload", module)
+    assert hip.ModuleGetGlobal(byref(c_void_p()), byref(size), module, b"counter") == INVALID_HANDLE
+    assert hip.launch(store, (1, 1, 1), (64, 1, 1), counter) == 0
+    assert hip.DeviceSynchronize() == ILLEGAL_ADDRESS, "it went with its module"
+    hip.done("ModuleUnload", other)
+
+
+def test_a_module_of_many_kernels_loads_quickly(hip):
+    count, adds = 300, 200
+    code_object = assemble(
+        "".join(
+            kernel_text(
+                Snippet(f"many_{n}", f"v_mov_b32 v1, {n}\n.rept {adds}\nv_add_u32 v1, 1, v1\n.endr",
+                        outputs=["v1"], preset=False)
+            )
+            for n in range(count)
+        )
+    )  # fmt: skip
+    start = time.process_time()
+    module = hip.load_bytes(code_object)
+    functions = [hip.function(module, b"many_%d" % n) for n in range(count)]
+    assert time.process_time() - start < 0.5
+    assert len({function.value for function in functions}) == count
+    out = hip.malloc(4 * 64)
+    words = np.array([0, out.value], np.uint64)
+    size = c_size_t(words.nbytes)
+    extra = (c_void_p * 5)(1, words.ctypes.data, 2, ctypes.addressof(size), 3)
+    for n in (0, 123, count - 1):
+        error = hip.ModuleLaunchKernel(functions[n], 1, 1, 1, 64, 1, 1, 0, None, None, extra)
+        assert error == 0
+        hip.done("DeviceSynchronize")
+        assert hip.word(out) == n + adds
+    hip.done("Free", out)
+    hip.done("ModuleUnload", module)
 
 
 def check_scale(hip, module, stream=None):

@@ -15,13 +15,12 @@ static Block* block_at(const void* pointer) {
   return nullptr;
 }
 
-// False for a range that begins inside of known memory and ends outside of it.
+// False for a range that begins inside of memory of the device and ends outside of it.
 static bool stays_inside(const void* pointer, size_t bytes) {
   const u64 begin = reinterpret_cast<u64>(pointer);
-  for (const Block& block : runtime.blocks) {
-    if (begin >= block.address && begin - block.address < block.bytes) {
-      return bytes <= block.bytes - (begin - block.address);
-    }
+  for (u32 n = 0; n < runtime.memory.count; ++n) {
+    const Range& range = runtime.memory.ranges[n];
+    if (range.begin <= begin && begin < range.end) return bytes <= range.end - begin;
   }
   return true;
 }

@@ -2,6 +2,7 @@
 // HIP calls that load code objects and launch their kernels. Part of emulator.cpp.
 #pragma once
 
+#include "emulator/hip/module_memory.h"
 #include "emulator/hip/runtime.h"
 #include "emulator/hip_api.h"
 
@@ -11,7 +12,6 @@ using namespace aiter_moe::emulator;
 static void free_function(Function* function) {
   free_program(function->program);
   function->metadata.arguments.clear();
-  function->rows.clear();
   host_free(function);
 }
 
@@ -22,20 +22,44 @@ static T* new_zeroed() {
   return object;
 }
 
-static Module* new_module(const u8* elf, const Device& device) {
+static void free_module(Module* module) {
+  for (Function* function : module->functions) free_function(function);
+  module->functions.clear();
+  module->rows.clear();
+  free_code_object(module->code_object);
+  host_free(module->elf);
+  host_free(module);
+}
+
+// Takes a copy of the file and loads it; its memory is not reachable yet.
+static hipError_t load_module(Module& module, const u8* elf) {
+  module.bytes = image::size_of(elf);
+  module.elf = static_cast<u8*>(host_malloc(module.bytes));
+  if (module.elf == nullptr) return hipErrorOutOfMemory;
+  host_memcpy(module.elf, elf, module.bytes);
+  const char* why = nullptr;
+  module.code_object = load_code_object(module.elf, module.bytes, module.device->arch,
+                                        &find_handler, &report_unknown, &why);
+  return module.code_object == nullptr ? hipErrorInvalidImage : hipSuccess;
+}
+
+static hipError_t add_module(const u8* elf, const Device& device, Module*& out) {
   Module* module = new_zeroed<Module>();
-  if (module == nullptr) return nullptr;
-  module->bytes = image::size_of(elf);
-  module->elf = static_cast<u8*>(host_malloc(module->bytes));
-  if (module->elf == nullptr || !runtime.modules.append(module)) {
-    host_free(module->elf);
-    host_free(module);
-    return nullptr;
-  }
-  host_memcpy(module->elf, elf, module->bytes);
+  if (module == nullptr) return hipErrorOutOfMemory;
   module->device = &device;
+  hipError_t error = load_module(*module, elf);
+  if (error == hipSuccess && !runtime.modules.reserve(runtime.modules.size() + 1))
+    error = hipErrorOutOfMemory;
+  if (error == hipSuccess && !add_segments(*module->code_object, runtime.memory))
+    error = hipErrorInvalidImage;
+  if (error != hipSuccess) {
+    free_module(module);
+    return error;
+  }
   module->handle = new_handle();
-  return module;
+  runtime.modules.append(module);
+  out = module;
+  return hipSuccess;
 }
 
 hipError_t hipModuleLoadData(hipModule_t* module, const void* data) {
@@ -49,8 +73,9 @@ hipError_t hipModuleLoadData(hipModule_t* module, const void* data) {
   if (!image::is_elf(elf)) return told(hipErrorInvalidImage);
   if (!image::runs_on(elf, device)) return told(hipErrorNoBinaryForGpu);
   const Locked locked;
-  const Module* loaded = new_module(elf, device);
-  if (loaded == nullptr) return told(hipErrorOutOfMemory);
+  Module* loaded = nullptr;
+  if (const hipError_t error = add_module(elf, device, loaded); error != hipSuccess)
+    return told(error);
   *module = as_handle<hipModule_t>(loaded->handle);
   return hipSuccess;
 }
@@ -61,10 +86,8 @@ hipError_t hipModuleUnload(hipModule_t handle) {
     Module* module = runtime.modules[i];
     if (module->handle != reinterpret_cast<u64>(handle)) continue;
     runtime.modules.remove(i);
-    for (Function* function : module->functions) free_function(function);
-    module->functions.clear();
-    host_free(module->elf);
-    host_free(module);
+    remove_segments(*module->code_object, runtime.memory);
+    free_module(module);
     return hipSuccess;
   }
   return told(hipErrorInvalidHandle);
@@ -77,11 +100,11 @@ constexpr u32 dynamic_stack_bytes = 16384;
 
 static hipError_t load_function(Module& module, const char* name, Function*& out) {
   const char* why = nullptr;
-  Program* program = load_program(module.elf, module.bytes, name, module.device->arch,
-                                  &find_handler, &report_unknown, &why);
+  Program* program = find_kernel(*module.code_object, name, &why);
   if (program == nullptr) return hipErrorNotFound;
   Function* function = new_zeroed<Function>();
-  if (function == nullptr || !module.functions.append(function)) {
+  if (function == nullptr || !fit_rows(*program, module.rows) ||
+      !module.functions.append(function)) {
     host_free(function);
     free_program(program);
     return hipErrorOutOfMemory;
@@ -91,7 +114,6 @@ static hipError_t load_function(Module& module, const char* name, Function*& out
   if (program->kernel_code_properties & uses_dynamic_stack) {
     program->scratch_bytes = larger(program->scratch_bytes, dynamic_stack_bytes);
   }
-  function->rows = hit_rows(*program);
   copy_text(function->name, name);
   read_metadata(module.elf, module.bytes, name, function->metadata);
   out = function;
@@ -112,6 +134,21 @@ hipError_t hipModuleGetFunction(hipFunction_t* function, hipModule_t handle, con
     if (error != hipSuccess) return told(error);
   }
   *function = as_handle<hipFunction_t>(found->handle);
+  return hipSuccess;
+}
+
+hipError_t hipModuleGetGlobal(hipDeviceptr_t* pointer, size_t* bytes, hipModule_t handle,
+                              const char* name) {
+  if (name == nullptr || name[0] == 0 || (pointer == nullptr && bytes == nullptr)) {
+    return told(hipErrorInvalidValue);
+  }
+  const Locked locked;
+  const Module* module = find_module(handle);
+  if (module == nullptr) return told(hipErrorInvalidHandle);
+  const Variable variable = find_variable(*module->code_object, name);
+  if (variable.address == nullptr) return told(hipErrorNotFound);
+  if (pointer != nullptr) *pointer = variable.address;
+  if (bytes != nullptr) *bytes = variable.bytes;
   return hipSuccess;
 }
 
@@ -251,17 +288,13 @@ static hipError_t launch_with(const Found& kernel, const Shape& shape, LaunchMem
   write_hidden(memory.segment, segment_bytes, kernel.function->metadata, shape, queue);
   Allocations& reachable = runtime.memory;
   const LaunchRequest request{
-      kernel.function->program, kernel.module->device->arch, &reachable, &kernel.function->rows,
+      kernel.function->program, kernel.module->device->arch, &reachable, &kernel.module->rows,
       shape, {base, queue, segment, 0}};
-  const Program& program = *kernel.function->program;
-  const u64 image = reinterpret_cast<u64>(program.image);
   bool ready = reachable.add(base, sizeof memory, Access::read, "dispatch packet");
   ready &= reachable.add(segment, segment_bytes, Access::read, "kernel arguments");
-  ready &= reachable.add(image, program.image_bytes, Access::read, "code object");
   const bool ran = ready && runtime.launcher.run(request, options(), runtime.results);
   reachable.remove(base);
   reachable.remove(segment);
-  reachable.remove(image);
   if (!ran) return hipErrorOutOfMemory;
   const hipError_t error = error_of(runtime.results.faults.faults());
   if (error != hipSuccess) runtime.pending = error;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Loaded code objects and the kernels taken from them. An image is checked as far as HIP does
-// when it is loaded: its format and its architecture.
+// Loaded code objects and the kernels taken from them; whether an image is one, and for which
+// device.
 #pragma once
 
 #include "emulator/code_object.h"
@@ -13,7 +13,6 @@ struct Function {
   u64 handle;
   Program* program;
   KernelMetadata metadata;
-  Array<InstructionHits> rows;  // every instruction, with no hits
   char name[256];
 };
 
@@ -22,6 +21,8 @@ struct Module {
   const Device* device;
   u8* elf;
   u64 bytes;
+  CodeObject* code_object;
+  Array<InstructionHits> rows;  // every instruction, with no hits; made for the first kernel
   Array<Function*> functions;
 };
 
@@ -85,18 +86,20 @@ inline bool is_bundle(const u8* image) {
 
 }  // namespace image
 
-inline Array<InstructionHits> hit_rows(const Program& program) {
-  Array<InstructionHits> rows{};
-  rows.reserve(program.count);
-  for (u32 n = 0; n < program.count; ++n) {
-    const Instruction& i = program.code[n];
+// Makes the rows of a code object's instructions where there are none yet; false where memory ran
+// out.
+inline bool fit_rows(const Code& code, Array<InstructionHits>& rows) {
+  if (rows.size() != 0) return true;
+  if (!rows.reserve(code.count)) return false;
+  for (u32 n = 0; n < code.count; ++n) {
+    const Instruction& i = code.code[n];
     InstructionHits row{};
     row.pc = i.pc;
     row.kind = static_cast<u32>(i.opcode == nullptr ? Class::other : i.opcode->kind);
     format_instruction(i, row.text, sizeof row.text);
     rows.append(row);
   }
-  return rows;
+  return true;
 }
 
 }  // namespace aiter_moe::emulator
