@@ -91,6 +91,21 @@ def random_problem(
     )
 
 
+def problem_of_a_rank() -> tuple[MoeProblem, torch.Tensor]:
+    """Return a problem with the weights of three of six experts, and the mask that says which.
+
+    Token 0 is routed to none of them.
+    """
+    local = torch.tensor([1, 0, 1, 1, 0, 0], dtype=torch.int32)
+    p = random_problem(17, 128, 128, 6, 3, bias=True)
+    held = local.bool()
+    p.w1, p.s1, p.w2, p.s2 = p.w1[held], p.s1[held], p.w2[held], p.s2[held]
+    assert p.bias1 is not None and p.bias2 is not None
+    p.bias1, p.bias2 = p.bias1[held].contiguous(), p.bias2[held].contiguous()
+    p.topk_ids[0] = torch.tensor([1, 4, 5])
+    return p, local
+
+
 def dense_moe(
     x: torch.Tensor,
     w1,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
-from reference import MoeProblem, random_problem, reference_moe, relative_l2
+from reference import MoeProblem, problem_of_a_rank, random_problem, reference_moe, relative_l2
 
 from aiter_moe import (
     ActivationType,
@@ -135,13 +135,8 @@ def test_interleaved_weights_give_the_bits_of_separated_ones(kind, target):
 
 @pytest.mark.parametrize("kind", Kind, ids=str)
 def test_masked_experts_and_foreign_tokens_contribute_nothing(kind):
-    local = torch.tensor([1, 0, 1, 1, 0, 0], dtype=torch.int32)
-    p = random_problem(17, 128, 128, 6, 3, bias=True)
-    held = local.bool()
-    p.w1, p.s1, p.w2, p.s2 = p.w1[held], p.s1[held], p.w2[held], p.s2[held]
-    p.bias1, p.bias2 = p.bias1[held].contiguous(), p.bias2[held].contiguous()
-    p.topk_ids[0] = torch.tensor([1, 4, 5])  # a token with no local expert at all
-    want = reference_moe(p, ActivationType.Silu, kind, local=held)
+    p, local = problem_of_a_rank()
+    want = reference_moe(p, ActivationType.Silu, kind, local=local.bool())
     p.topk_ids[11:] = 2**30  # never looked at
     got = run(
         p, ActivationType.Silu, kind, expert_mask=local,

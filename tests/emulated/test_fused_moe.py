@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from golden import golden
-from reference import random_problem, reference_moe, relative_l2
+from reference import problem_of_a_rank, random_problem, reference_moe, relative_l2
 
 from aiter_moe import (
     ActivationType,
@@ -181,13 +181,8 @@ def test_aiters_a16w4_functions_feed_the_kernels():
 
 @pytest.mark.parametrize("kind", list(Kind))
 def test_masked_experts_contribute_nothing(kind):
-    local = torch.tensor([1, 0, 1, 1, 0, 0], dtype=torch.int32)
-    p = random_problem(17, 128, 128, 6, 3, bias=True)
-    held = local.bool()
-    p.w1, p.s1, p.w2, p.s2 = p.w1[held], p.s1[held], p.w2[held], p.s2[held]
-    p.bias1, p.bias2 = p.bias1[held].contiguous(), p.bias2[held].contiguous()
-    p.topk_ids[0] = torch.tensor([1, 4, 5])  # a token with no local expert at all
-    want = reference_moe(p, ActivationType.Silu, kind, local=held)
+    p, local = problem_of_a_rank()
+    want = reference_moe(p, ActivationType.Silu, kind, local=local.bool())
     got = run(p, ActivationType.Silu, kind, expert_mask=local,
               skip_inter_quant=False if kind is Kind.A4W4 else None)  # fmt: skip
     assert relative_l2(got, want) <= A16W4_TOLERANCE
