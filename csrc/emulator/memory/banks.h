@@ -34,15 +34,26 @@ struct BankCycles {
   u32 ideal;  // without conflicts
 };
 
+// A bit for every slot.
+template <u32 slots>
+struct SlotSet {
+  using type = u32;
+};
+template <>
+struct SlotSet<64> {
+  using type = u64;
+};
+
 // Bit n of `crowded`: phase n has lanes of `kept` that share a slot.
 template <u32 phase_lanes>
 inline u32 crowded_phases(const u32* place, u64 kept) {
-  u64 slot[lanes];
+  using Slots = typename SlotSet<phase_lanes>::type;
+  alignas(64) Slots slot[lanes];
   for (int lane = 0; lane < lanes; ++lane)
-    slot[lane] = (kept >> lane & 1) << (place[lane] & (phase_lanes - 1));
+    slot[lane] = Slots{kept >> lane & 1 ? 1u : 0u} << (place[lane] & (phase_lanes - 1));
   u32 crowded = 0;
   for (u32 phase = 0; phase < lanes / phase_lanes; ++phase) {
-    u64 used = 0;
+    Slots used = 0;
     for (u32 n = 0; n < phase_lanes; ++n) used |= slot[phase * phase_lanes + n];
     const u64 own = kept >> phase * phase_lanes & (all_lanes >> (lanes - phase_lanes));
     crowded |= static_cast<u32>(__builtin_popcountll(used) != __builtin_popcountll(own)) << phase;
