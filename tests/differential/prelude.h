@@ -95,8 +95,11 @@ INLINE u32 carried(u32 a, u32 b, u32 c) {  // 96-bit sum, folded
 
 INLINE f32 fused(f32 a, f32 b, f32 c) { return __builtin_fmaf(a, b, c); }
 INLINE f64 fused(f64 a, f64 b, f64 c) { return __builtin_fma(a, b, c); }
-template <class T> INLINE T smaller_of(T a, T b) { return a < b ? a : b; }
-template <class T> INLINE T larger_of(T a, T b) { return a > b ? a : b; }
+// The sign of a zero is dropped: clang makes v_min and v_max of some selections, which keep the
+// smaller or larger one.
+template <class T> INLINE T unsigned_zero(T x) { return x == T(0) ? T(0) : x; }
+template <class T> INLINE T smaller_of(T a, T b) { return unsigned_zero(a < b ? a : b); }
+template <class T> INLINE T larger_of(T a, T b) { return unsigned_zero(a > b ? a : b); }
 INLINE f32 packed(f32 a, f32 b, f32 c, f32 d) {
   const f32x2 r = f32x2{a, b} * f32x2{c, d} + f32x2{d, a};
   return one_nan(r.x) - one_nan(r.y);
@@ -110,12 +113,8 @@ INLINE u32 to_i32(f32 x) { return x > -2.0e9f && x < 2.0e9f ? u32(i32(x)) : 78; 
 INLINE u32 to_i32(f64 x) { return x > -2.0e9 && x < 2.0e9 ? u32(i32(x)) : 79; }
 INLINE u64 to_u64(f64 x) { return x > -1.0 && x < 1.0e19 ? u64(x) : 80; }
 INLINE u32 to_i32(f16 x) { return x == x && x < 60000 && x > -60000 ? u32(i32(x)) : 81; }
-// Without the sign of zero: clang fuses a product that is narrowed into v_fma_mixlo_f16 with an
-// addend of +0, which loses it.
-INLINE f16 narrowed(f32 x) {
-  const f16 result = f16(x);
-  return result == 0 ? f16(0) : result;
-}
+// Here too: clang fuses a product that is narrowed into v_fma_mixlo_f16 with an addend of +0.
+INLINE f16 narrowed(f32 x) { return unsigned_zero(f16(x)); }
 INLINE f32 classified(f32 x) {
   return (__builtin_isinf(x) ? 1.0f : 0.0f) + (__builtin_isnormal(x) ? 2.0f : 0.0f) +
          (x == 0 ? 4.0f : 0.0f);
