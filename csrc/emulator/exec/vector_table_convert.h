@@ -3,7 +3,7 @@
 #pragma once
 
 #include "emulator/exec/vector_convert.h"
-#include "emulator/exec/vector_scaled_convert.h"
+#include "emulator/exec/vector_convert_many.h"
 #include "emulator/handlers.h"
 
 namespace aiter_moe::emulator::vector {
