@@ -68,7 +68,7 @@ struct Wave {
   }
 
   // A vector register about to be written: no load to it may be in flight. What a load is still to
-  // write is not ready, so registers that are need no look at the requests.
+  // write is not ready, so ready registers need no look at the requests.
   void overwrite(const Instruction& i, u16 code, u64 which) {
     u64& ready = vector_ready[code - operand::v0];
     if (__builtin_expect((which & ~ready) != 0, 0)) check_overwrite(i, code, which);
