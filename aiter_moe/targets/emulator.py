@@ -25,6 +25,7 @@ from aiter_moe.targets.emulator_library import (
     LaunchReport,
     emulator,
     ended_clean,
+    interruptible,
     reachable,
 )
 from aiter_moe.targets.hip_launcher import HipLauncher, Module, Place
@@ -98,7 +99,8 @@ class EmulatorLauncher(HipLauncher):
         self._emulator.set_option("checks", self.checks)
         self._emulator.set_option("threads", self.threads)
         self._emulator.set_option("instruction_limit", INSTRUCTION_LIMIT)
-        super()._start(module, step, args, place)
+        start = super()._start
+        interruptible(self._emulator.library, lambda: start(module, step, args, place))
         clean = ended_clean(self._runtime)
         if self.on_report is not None:
             self.on_report(step.symbol, self._emulator.report(step.symbol))

@@ -12,7 +12,7 @@ from __future__ import annotations
 import ctypes
 import struct
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from ctypes import c_char_p, c_double, c_int, c_long, c_void_p
 from functools import cache
@@ -68,6 +68,8 @@ class Library:
         HIP's calls, which reach the emulated devices.
     read_only : callable
         Makes memory that was registered such that a store to it is a fault.
+    stop : callable
+        Ends the launch under way early.
 
     Raises
     ------
@@ -92,6 +94,7 @@ class Library:
                 )
         self.runtime = HipRuntime(self._cdll)
         self.read_only = self.function("aiter_moe_emulator_read_only", c_int, c_void_p)
+        self.stop = self.function("aiter_moe_emulator_stop", None)
 
     def function(self, name: str, result: _CType, *arguments: _CType) -> _Function:
         """Return a symbol as a callable with these C types."""
@@ -217,7 +220,12 @@ class Emulator:
         require_sizes("threads", block)
         buffer = ctypes.create_string_buffer(arguments, len(arguments))
         try:
-            self._runtime.launch(function, grid, block, buffer, dynamic_lds=dynamic_lds)
+            interruptible(
+                self.library,
+                lambda: self._runtime.launch(
+                    function, grid, block, buffer, dynamic_lds=dynamic_lds
+                ),
+            )
         except HipError as error:
             raise LaunchError(
                 f"the launch is refused with {error.name} ({error.code}): grid {grid}, threads "
@@ -257,6 +265,41 @@ def reachable(library: Library, tensors: Sequence[_Tensor]) -> Iterator[None]:
     finally:
         for begin in done:
             library.runtime.unregister(begin)
+
+
+def interruptible(library: Library, launch: Callable[[], None]) -> None:
+    """Run a launch so that Ctrl-C ends it: Python sees signals only between its own steps."""
+    if threading.current_thread() is not threading.main_thread():
+        launch()
+        return
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            launch()
+        except BaseException as error:
+            failures.append(error)
+
+    running = threading.Thread(target=run)
+    running.start()
+    try:
+        running.join()
+    except KeyboardInterrupt:
+        _stop(library, running)
+        raise
+    if failures:
+        raise failures[0]
+
+
+def _stop(library: Library, running: threading.Thread) -> None:
+    """End a launch, which must not outlive its tensors, however often Ctrl-C is pressed."""
+    while running.is_alive():
+        try:
+            # It may have begun only just now, and not have noticed the last time.
+            library.stop()
+            running.join(timeout=0.05)
+        except KeyboardInterrupt:
+            continue
 
 
 def require_sizes(what: str, sizes: tuple[int, int, int]) -> None:

@@ -29,6 +29,10 @@ AITER_MOE_EXPORT int aiter_moe_emulator_set(const char* option, long value);
 // to it is a fault. Returns 0, or -1 where none begins there.
 AITER_MOE_EXPORT int aiter_moe_emulator_read_only(const void* base);
 
+// Ends the launch under way early, as if its waves had ended; called while another thread is in
+// hipModuleLaunchKernel. A launch that starts afterwards does not notice.
+AITER_MOE_EXPORT void aiter_moe_emulator_stop();
+
 // Copies the distinct faults of the last launch, at most `capacity`; returns how many there are.
 AITER_MOE_EXPORT long aiter_moe_emulator_faults(aiter_moe::emulator::Fault* out, long capacity);
 

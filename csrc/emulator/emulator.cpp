@@ -61,6 +61,9 @@ int aiter_moe_emulator_read_only(const void* base) {
   return runtime.memory.set_access(reinterpret_cast<u64>(base), Access::read) ? 0 : -1;
 }
 
+// Takes no lock: the launch holds it.
+void aiter_moe_emulator_stop() { runtime.results.faults.stop(); }
+
 template <typename T>
 static long copy_all(const Array<T>& from, T* out, long capacity) {
   const long count = static_cast<long>(from.size());

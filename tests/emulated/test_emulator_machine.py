@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: MIT
 """How the emulator starts waves, schedules them, ends them, and reports what they did."""
 
+import signal
+import threading
+
 import numpy as np
 import pytest
 from gcn_asm import Snippet, assemble, kernel_text, run, run_one
@@ -436,6 +439,23 @@ def test_both_architectures_run_in_one_process():
 COPY = """
 KERNEL void copy(int* to, const int* from) { to[LANE] = from[LANE]; }
 """
+
+
+SPIN = """
+KERNEL void spin(volatile int* out) { for (u32 n = 0; n < 4000000000u; ++n) out[GROUP] = n; }
+"""
+
+
+def test_an_interrupt_ends_a_launch():
+    out, values = np.zeros(4, np.int32), np.arange(64, dtype=np.int32)
+    compiled(SPIN)
+    press = (threading.main_thread().ident, signal.SIGINT)
+    timer = threading.Timer(0.3, signal.pthread_kill, press)
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        launch(SPIN, "spin", (4, 1, 1), 64, out, instruction_limit=1 << 40)
+    launch(COPY, "copy", (1, 1, 1), 64, copied := np.zeros_like(values), values)
+    assert (copied == values).all()
 
 
 def test_memory_that_python_may_not_write_kernels_may_only_read():

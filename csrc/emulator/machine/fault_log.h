@@ -70,7 +70,12 @@ class FaultLog {
     first_seen_.shorten(0);
     tallies_.shorten(0);
     __atomic_store_n(&first_fatal_, no_group, __ATOMIC_RELAXED);
+    __atomic_store_n(&stopped_, 0, __ATOMIC_RELAXED);
   }
+
+  // Ends the launch under way, from any thread; what it found so far stays.
+  void stop() { __atomic_store_n(&stopped_, 1, __ATOMIC_RELAXED); }
+  bool stopped() const { return __atomic_load_n(&stopped_, __ATOMIC_RELAXED) != 0; }
 
   // Whether a workgroup before this one has met a fatal fault.
   bool pointless(u64 group) const {
@@ -153,6 +158,7 @@ class FaultLog {
   Array<Place> first_seen_;  // of each fault
   Array<Tally> tallies_;
   u64 first_fatal_;
+  int stopped_;
 };
 
 inline void Wave::fault(FaultKind kind, const Instruction& i, u64 address, u64 bad_lanes,

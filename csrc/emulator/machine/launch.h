@@ -103,6 +103,7 @@ class Launcher {
     }
     const double start = seconds_of(Clock::cpu_of_thread);
     for (long number = begin; number < end; ++number) {
+      if (results_->faults.stopped()) break;
       if (results_->faults.pointless(static_cast<u64>(number))) break;
       run_group(*worker, static_cast<u64>(number));
     }

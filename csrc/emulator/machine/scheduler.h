@@ -47,7 +47,8 @@ class Schedule {
         number_(number) {}
 
   void run() {
-    while (!worker_.faults.fatal() && !launch_.faults->pointless(number_)) {
+    while (!worker_.faults.fatal() && !launch_.faults->pointless(number_) &&
+           !launch_.faults->stopped()) {
       const u32 running = count(State::running);
       if (running == 0 && !open_barrier()) break;
       if (running != 0) run_some(nth_running(random_.below(running)), running == 1);
