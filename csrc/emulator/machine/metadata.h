@@ -272,7 +272,8 @@ inline void read_metadata(const u8* elf, u64 bytes, const char* kernel, KernelMe
   if (table > bytes || count > (bytes - table) / section_bytes) return;
   for (u64 i = 0; i < count; ++i) {
     const u8* section = elf + table + i * section_bytes;
-    const u64 offset = metadata::field<u64>(section + 24), size = metadata::field<u64>(section + 32);
+    const u64 offset = metadata::field<u64>(section + 24);
+    const u64 size = metadata::field<u64>(section + 32);
     if (metadata::field<u32>(section + 4) != note_section) continue;
     if (offset > bytes || size > bytes - offset) continue;
     if (metadata::read_notes(elf + offset, elf + offset + size, kernel, out)) return;
