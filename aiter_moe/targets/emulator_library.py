@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-import torch
 
 from aiter_moe.errors import LaunchError
 from aiter_moe.targets.emulator_report import (
@@ -32,6 +31,13 @@ from aiter_moe.targets.emulator_report import (
     LaunchReport,
 )
 from aiter_moe.targets.hip import KERNEL_FAILURES, HipError, HipRuntime
+from aiter_moe.targets.host_memory import (
+    Tensor,
+    is_writeable,
+    require_host_memory,
+    span,
+    united,
+)
 
 __all__ = ["ALL_CHECKS", "Emulator", "EmulatorFaultError", "LaunchReport", "emulator"]
 
@@ -48,7 +54,6 @@ ELF_MAGIC, SECTION_WITHOUT_BYTES = b"\x7fELF", 8
 # Instructions a wave may take before it counts as hung.
 INSTRUCTION_LIMIT = 1 << 28
 
-_Tensor: TypeAlias = torch.Tensor | np.ndarray[Any, Any]
 # ctypes has no public names for its simple types and its functions.
 _CType: TypeAlias = Any
 _Function: TypeAlias = Any
@@ -142,7 +147,7 @@ class Emulator:
         grid: tuple[int, int, int],
         threads: int | tuple[int, int, int],
         arguments: bytes,
-        tensors: Sequence[_Tensor],
+        tensors: Sequence[Tensor],
         *,
         seed: int = 0,
         checks: int = ALL_CHECKS,
@@ -250,7 +255,7 @@ ONE_LAUNCH = threading.RLock()
 
 
 @contextmanager
-def reachable(library: Library, tensors: Sequence[_Tensor]) -> Iterator[None]:
+def reachable(library: Library, tensors: Sequence[Tensor]) -> Iterator[None]:
     """Let kernels reach the bytes of `tensors` and no others, and write where Python may."""
     require_host_memory(tensors)
     writeable = [span(tensor) for tensor in tensors if is_writeable(tensor)]
@@ -272,6 +277,7 @@ def interruptible(library: Library, launch: Callable[[], None]) -> None:
     if threading.current_thread() is not threading.main_thread():
         launch()
         return
+    ended = threading.Event()
     failures: list[BaseException] = []
 
     def run() -> None:
@@ -279,25 +285,27 @@ def interruptible(library: Library, launch: Callable[[], None]) -> None:
             launch()
         except BaseException as error:
             failures.append(error)
+        finally:
+            ended.set()
 
-    running = threading.Thread(target=run)
-    running.start()
+    # An event: `Thread.join` takes a thread whose join was interrupted for one that has ended.
+    threading.Thread(target=run).start()
     try:
-        running.join()
+        ended.wait()
     except KeyboardInterrupt:
-        _stop(library, running)
+        _stop(library, ended)
         raise
     if failures:
         raise failures[0]
 
 
-def _stop(library: Library, running: threading.Thread) -> None:
+def _stop(library: Library, ended: threading.Event) -> None:
     """End a launch, which must not outlive its tensors, however often Ctrl-C is pressed."""
-    while running.is_alive():
+    while not ended.is_set():
         try:
             # It may have begun only just now, and not have noticed the last time.
             library.stop()
-            running.join(timeout=0.05)
+            ended.wait(timeout=0.05)
         except KeyboardInterrupt:
             continue
 
@@ -354,58 +362,6 @@ def _ends_of_parts(elf: bytes) -> Iterator[int]:
     for at in range(sections, sections + 64 * section_count, 64):
         kind, offset, size = struct.unpack_from("<I16xQQ", elf, at + 4)
         yield offset + size if kind != SECTION_WITHOUT_BYTES else 0
-
-
-def require_host_memory(tensors: Sequence[_Tensor]) -> None:
-    """Refuse what the emulator could not reach.
-
-    Raises
-    ------
-    LaunchError
-        If one is neither an array nor a dense tensor of host memory.
-    """
-    for tensor in tensors:
-        if isinstance(tensor, np.ndarray):
-            continue
-        if not isinstance(tensor, torch.Tensor):
-            raise LaunchError(f"{type(tensor).__name__} is neither a torch tensor nor an array")
-        if tensor.device.type != "cpu" or tensor.layout != torch.strided:
-            raise LaunchError(
-                f"a tensor on {tensor.device} of layout {tensor.layout} is not in the emulator's "
-                "reach: it runs on dense tensors of the CPU"
-            )
-
-
-def is_writeable(tensor: _Tensor) -> bool:
-    """Say whether Python may write to a tensor's memory; torch does not know any it may not."""
-    return isinstance(tensor, torch.Tensor) or bool(tensor.flags.writeable)
-
-
-def span(tensor: _Tensor) -> tuple[int, int]:
-    """Return the first byte of a tensor's elements and the byte after the last."""
-    if isinstance(tensor, torch.Tensor):
-        start, size = tensor.data_ptr(), tensor.element_size()
-        steps = [stride * size for stride in tensor.stride()]
-    else:
-        start, size = tensor.ctypes.data, tensor.itemsize
-        steps = list(tensor.strides)
-    if 0 in tensor.shape:
-        return start, start
-    reaches = [(n - 1) * step for n, step in zip(tensor.shape, steps, strict=True)]
-    below = sum(reach for reach in reaches if reach < 0)
-    above = sum(reach for reach in reaches if reach > 0)
-    return start + below, start + above + size
-
-
-def united(spans: Iterator[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return the ranges with those that overlap made one; neighbours stay apart."""
-    out: list[tuple[int, int]] = []
-    for begin, end in sorted(s for s in spans if s[0] < s[1]):
-        if out and begin < out[-1][1]:
-            out[-1] = (out[-1][0], max(out[-1][1], end))
-        else:
-            out.append((begin, end))
-    return out
 
 
 @cache

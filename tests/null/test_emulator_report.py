@@ -11,11 +11,8 @@ from aiter_moe.errors import LaunchError
 from aiter_moe.targets.emulator_library import (
     SECTION_WITHOUT_BYTES,
     Library,
-    require_host_memory,
     require_sizes,
     require_whole,
-    span,
-    united,
 )
 from aiter_moe.targets.emulator_report import (
     ALL_CHECKS,
@@ -28,6 +25,7 @@ from aiter_moe.targets.emulator_report import (
     InstructionClass,
     LaunchReport,
 )
+from aiter_moe.targets.host_memory import require_host_memory, span, united
 
 
 def make_report(faults=()):
