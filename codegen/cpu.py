@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from aiter_moe.codegen.instance import ACTIVATIONS, BLOCK_M, Instance
+from aiter_moe.codegen.instance import ACTIVATIONS, BLOCK_M, Instance, Output
 from aiter_moe.enums import Kind
 from aiter_moe.formats import MX_BLOCK
 from aiter_moe.problem import Constraint
@@ -72,6 +72,16 @@ class CpuTile:
     def block_k(self) -> int:
         """Two MX blocks: the part a split of stage 1 leaves whole."""
         return 2 * MX_BLOCK
+
+    @property
+    def output(self) -> Output:
+        """Rows in either stage; what is between stages is the launcher's."""
+        return Output.BF16 if self.stage == 1 else Output.ROWS
+
+    @property
+    def direct(self) -> bool:
+        """No: sorting a few tokens costs nothing here."""
+        return False
 
     @property
     def requires(self) -> frozenset[str]:

@@ -8,6 +8,7 @@ names within a catalogue.
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -18,6 +19,21 @@ from aiter_moe.problem import Constraint
 BLOCK_M = (16, 32, 64, 128)
 # What stage 1 can fuse, on every target.
 ACTIVATIONS = tuple(a for a in ActivationType if a is not ActivationType.No)
+
+
+class Output(enum.Enum):
+    """What a stage kernel leaves behind, and with it what the next kernel must take."""
+
+    BF16 = "bf16"
+    """Stage 1: bf16 rows token * topk + slot."""
+    FP4 = "fp4"
+    """Stage 1: the same rows requantised, and their scales as stage 2 reads them."""
+    ROWS = "rows"
+    """Stage 2: f32 rows token * topk + slot, which another kernel sums in slot order."""
+    ATOMIC = "atomic"
+    """Stage 2: added to the zeroed output in the order in which workgroups finish."""
+    FINAL = "final"
+    """Stage 2: the output itself, summed in slot order."""
 
 
 class Tile(Protocol):
@@ -34,6 +50,14 @@ class Tile(Protocol):
     @property
     def block_k(self) -> int:
         """Elements of the reduction whose multiples a split falls on."""
+
+    @property
+    def output(self) -> Output:
+        """What the kernel leaves behind."""
+
+    @property
+    def direct(self) -> bool:
+        """Whether the kernel reads the routing itself, for a few tokens, instead of a sort."""
 
     @property
     def requires(self) -> frozenset[str]:

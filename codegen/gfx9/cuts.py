@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from aiter_moe.codegen.gfx9.tile import Gfx9Tile
-from aiter_moe.codegen.instance import ACTIVATIONS, Instance
+from aiter_moe.codegen.instance import ACTIVATIONS, Instance, Output
 from aiter_moe.enums import Kind
 
 
@@ -33,7 +33,8 @@ def instances(target: str, kind: Kind, stage1: Cuts, stage2: Cuts) -> Iterator[I
             yield from _stage1(target, kind, block_m, cut)
     for block_m, cuts in stage2.items():
         for cut in cuts:
-            yield Instance(target, kind, 2, block_m, None, False, Gfx9Tile(2, *cut))
+            tile = Gfx9Tile(2, *cut, output=Output.ROWS)
+            yield Instance(target, kind, 2, block_m, None, False, tile)
 
 
 def _stage1(target: str, kind: Kind, block_m: int, cut: Cut) -> Iterator[Instance]:

@@ -11,6 +11,8 @@ WAVE_LANES = 64
 SIMD_REGISTERS = 512
 WORKGROUP_THREADS = 1024
 VMCNT_MAX = 63
+XCDS = 8
+SIMDS = 4
 # Offsets into a buffer descriptor stay below the value that marks a masked lane.
 BUFFER_BYTES = 1 << 31
 
@@ -23,18 +25,21 @@ class Device:
     ----------
     lds_bytes : int
         LDS of a compute unit, all of which one workgroup can have.
+    compute_units : int
+        Of the whole device, in one partition.
     rows_through_registers : bool
         Gathered rows pass through registers on their way to the LDS: loads straight to it move 4
         bytes a lane at most.
     """
 
     lds_bytes: int
+    compute_units: int
     rows_through_registers: bool
 
 
 DEVICES = {
-    "gfx950": Device(lds_bytes=160 * 1024, rows_through_registers=False),
-    "gfx942": Device(lds_bytes=64 * 1024, rows_through_registers=True),
+    "gfx950": Device(lds_bytes=160 * 1024, compute_units=256, rows_through_registers=False),
+    "gfx942": Device(lds_bytes=64 * 1024, compute_units=304, rows_through_registers=True),
 }
 
 

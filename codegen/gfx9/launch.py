@@ -9,7 +9,8 @@ from __future__ import annotations
 import ctypes
 from dataclasses import dataclass
 
-from aiter_moe.codegen.gfx9.resources import activation_row_bytes
+from aiter_moe.codegen.gfx9.device import XCDS, device_of
+from aiter_moe.codegen.gfx9.resources import activation_row_bytes, workgroups_per_cu
 from aiter_moe.codegen.gfx9.rules import too_large
 from aiter_moe.codegen.gfx9.tile import (
     FINISH_COLUMNS,
@@ -22,7 +23,7 @@ from aiter_moe.codegen.instance import Instance
 from aiter_moe.enums import Kind
 from aiter_moe.errors import LaunchError
 from aiter_moe.formats import MX_BLOCK
-from aiter_moe.sizes import ceil_div
+from aiter_moe.sizes import ceil_div, round_up
 
 FINISH_SUFFIX = "_finish"
 
@@ -46,11 +47,22 @@ class Launch:
     threads: int
 
 
-def grid(instance: Instance, args: ctypes.Structure) -> tuple[int, int, int]:
-    """Return the workgroups of a stage kernel: sorted blocks, column blocks, parts of k."""
+def work_items(instance: Instance, args: ctypes.Structure) -> int:
+    """Return the most a stage kernel can have to do: row blocks x column blocks x parts of k."""
     blocks = ceil_div(args.sorted_rows, instance.block_m)
     columns = ceil_div(args.n, gfx9_tile(instance).block_n)
-    return blocks, columns, max(args.ksplit, 1) if instance.split_k else 1
+    return blocks * columns * (max(args.ksplit, 1) if instance.split_k else 1)
+
+
+def groups(instance: Instance, args: ctypes.Structure) -> int:
+    """Return the workgroups of a stage kernel: a multiple of the XCDs (csrc/hip/work.h).
+
+    One for each work item, or, for a persistent kernel, as many as the device holds at a time.
+    """
+    items = work_items(instance, args)
+    if gfx9_tile(instance).persistent:
+        items = min(items, device_of(instance).compute_units * workgroups_per_cu(instance))
+    return round_up(items, XCDS)
 
 
 def launches(instance: Instance, args: ctypes.Structure) -> tuple[Launch, ...]:
@@ -72,7 +84,7 @@ def launches(instance: Instance, args: ctypes.Structure) -> tuple[Launch, ...]:
     reason = _refuse(instance, args)
     if reason is not None:
         raise LaunchError(f"{instance.name} cannot be launched: {reason}; choose another plan")
-    found = [Launch(instance.name, grid(instance, args), gfx9_tile(instance).threads)]
+    found = [Launch(instance.name, (groups(instance, args), 1, 1), gfx9_tile(instance).threads)]
     if instance.split_k:
         finish = (ceil_div(args.sorted_rows, FINISH_ROWS), ceil_div(args.n, FINISH_COLUMNS), 1)
         found.append(Launch(instance.name + FINISH_SUFFIX, finish, FINISH_THREADS))

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from aiter_moe.codegen.gfx9.device import device_of
+from aiter_moe.codegen.gfx9.device import SIMDS, device_of
 from aiter_moe.codegen.gfx9.tile import FRAGMENT_BYTES, STEP_K, gfx9_tile
 from aiter_moe.codegen.instance import Instance
 from aiter_moe.enums import Kind
@@ -34,6 +34,14 @@ def vgpr_estimate(instance: Instance) -> int:
     else:
         rows = 8 if instance.kind is Kind.A4W4 else 4 * row_tiles + weight_tiles + 8
     return sums + weights + rows + OTHER_VGPRS
+
+
+def workgroups_per_cu(instance: Instance) -> int:
+    """Return how many workgroups of an instance a compute unit holds, by registers and LDS."""
+    tile = gfx9_tile(instance)
+    by_registers = tile.waves_per_simd * SIMDS // tile.waves
+    by_lds = device_of(instance).lds_bytes // lds_bytes(instance)
+    return max(1, min(by_registers, by_lds))
 
 
 def gathered_requests(instance: Instance) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aiter_moe.codegen.gfx9.device import SIMD_REGISTERS, WAVE_LANES
-from aiter_moe.codegen.instance import Instance
+from aiter_moe.codegen.instance import Instance, Output
 from aiter_moe.problem import Constraint
 
 STRIP_ROWS = 32
@@ -40,6 +40,14 @@ class Gfx9Tile:
         Stream weights past the caches: for few rows, where one row block reads an expert.
     split_k : bool
         Stage 1 in parts, with a finish kernel in the same artifact.
+    output : Output
+        What the kernel leaves behind.
+    row_waves : int
+        Waves among `waves` that share columns and split the sorted rows.
+    persistent : bool
+        As many workgroups as fit the device, each walking over the work items.
+    direct : bool
+        Reads the routing of at most 16 tokens itself.
     """
 
     stage: int
@@ -50,11 +58,16 @@ class Gfx9Tile:
     waves_per_simd: int
     non_temporal: bool
     split_k: bool = False
+    output: Output = Output.BF16
+    row_waves: int = 1
+    persistent: bool = False
+    direct: bool = False
 
     @property
     def block_n(self) -> int:
         """Output columns of a workgroup."""
-        return self.waves * self.strips * STRIP_ROWS // (2 if self.stage == 1 else 1)
+        columns = self.waves // self.row_waves * self.strips * STRIP_ROWS
+        return columns // (2 if self.stage == 1 else 1)
 
     @property
     def block_k(self) -> int:
@@ -74,9 +87,17 @@ class Gfx9Tile:
     @property
     def label(self) -> str:
         """Columns, step, waves, depth, then what is unusual."""
+        rows = f"x{self.row_waves}" if self.row_waves > 1 else ""
         stages = "" if self.stages == self.depth + 1 else f"s{self.stages}"
-        nt = "_nt" if self.non_temporal else ""
-        return f"n{self.block_n}k{STEP_K}_w{self.waves}d{self.depth}{stages}{nt}"
+        unusual = {
+            "_nt": self.non_temporal,
+            "_p": self.persistent,
+            "_fp4": self.output is Output.FP4,
+            "_atomic": self.output is Output.ATOMIC,
+            "_direct": self.direct,
+        }
+        told = "".join(suffix for suffix, has in unusual.items() if has)
+        return f"n{self.block_n}k{STEP_K}_w{self.waves}{rows}d{self.depth}{stages}{told}"
 
     @property
     def template(self) -> str:
@@ -104,6 +125,9 @@ class Gfx9Tile:
             "non_temporal": self.non_temporal,
             "threads": self.threads,
             "finish_threads": FINISH_THREADS,
+            "output": self.output.value,
+            "row_waves": self.row_waves,
+            "persistent": self.persistent,
         }
 
     def constraints(self) -> Sequence[Constraint]:

@@ -16,7 +16,8 @@ struct StageArgs {
   const float* sorted_weights;      // routing weight per sorted slot
   const int* sorted_expert_ids;     // local expert per block
   const int* num_valid_ids;         // [0]: used sorted slots
-  void* out;                        // [tokens*topk][out_stride], bf16 in stage 1, f32 in stage 2
+  void* out;                        // stage 1: [tokens*topk][out_stride], bf16 or fp4 codes;
+                                    // stage 2: the same, f32, or [tokens][out_stride], out_type
   float* workspace;                 // split-k partial sums, f32 [ksplit][sorted_rows][2*n]
   void* scratch;                    // target-private memory (see the launcher)
   int tokens;                       // rows of x in stage 1
@@ -37,6 +38,21 @@ struct StageArgs {
   float limit;                      // Swiglu clamp, or Silu clamp when > 0
   float beta;                       // Situv2
   float linear_beta;                // Situv2
+  // Of kernels that some targets have.
+  unsigned char* out_scale;         // e8m0 of fp4 `out`: S tiles over sorted rows, or, where the
+                                    // routing is read directly, rows token*topk+slot
+  const int* topk_ids;              // direct routing: [tokens][topk] global experts
+  const float* topk_weights;        // direct routing: [tokens][topk]
+  const int* expert_mask;           // direct routing: [experts], non-zero is held here; or null
+  const int* local_tokens;          // direct routing: [1] leading tokens that count; or null
+  int out_scale_stride;             // bytes from row to row of out_scale
+  int experts;                      // global experts, the length of expert_mask
+  int out_columns;                  // columns of a final `out`; zero from n on
+  int x_type;                       // ElementType of x where a kernel takes several
+  int out_type;                     // ElementType of a final `out`
 };
+
+// Values of aiter_moe/targets/arguments.py ElementType.
+enum class ElementType : int { bf16 = 0, f16 = 1, f32 = 2, fp4 = 3 };
 
 }  // namespace aiter_moe

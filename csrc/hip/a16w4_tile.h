@@ -29,7 +29,7 @@ template <class ShapeT> struct A16W4 {
 
   Buffer x;
   Strips<Shape> strips;
-  Work work;
+  Work<typename Shape::Rows> work;
   int x_offset[x_tiles];  // bytes of the lane's row and 16-byte quarter in the first fragments
   int x_block;            // MX block of the step that the first fragment holds
 
@@ -39,8 +39,7 @@ template <class ShapeT> struct A16W4 {
     x_block = work.wave * x_requests % step_blocks;
     unroll<x_tiles>([&]<int i>() {
       const int tile = (work.wave * x_requests + i * tile_requests) / step_blocks;
-      const Slot slot =
-          sorted_slot(a, work.first_row + tile * 16 + row_of_lane(), work.used_rows);
+      const Slot slot = work.rows.slot(a, tile * 16 + row_of_lane());
       const int inside = x_block * 64 + quarter_of_lane() * 16;
       x_offset[i] = slot.used ? row_of(slot) * a.x_stride * 2 + inside : outside;
     });

@@ -30,7 +30,7 @@ template <class ShapeT> struct A4W4 {
   Buffer x;
   Buffer x_scales;
   Strips<Shape> strips;
-  Work work;
+  Work<typename Shape::Rows> work;
   int x_offset[x_requests];  // bytes of the lane's row and block in each of the wave's fragments
   int x_block[x_requests];   // MX block of the step that the lane reads there
   int x_strip;               // scalar offset of the first strip of activation scales
@@ -44,14 +44,13 @@ template <class ShapeT> struct A4W4 {
     x = {a.x, rows * (a.x_stride / 2)};
     x_columns = a.x_scale_stride;
     x_scales = {a.x_scale, (a.sorted_rows + strip_rows - 1) / strip_rows * strip_rows * x_columns};
-    x_strip = s_strip_offset(work.first_row / strip_rows, x_columns);
-    x_shift = Shape::row_tiles == 1 ? (work.first_row / 16 % 2) * 8 : 0;
+    x_strip = s_strip_offset(work.rows.first / strip_rows, x_columns);
+    x_shift = Shape::row_tiles == 1 ? (work.rows.first / 16 % 2) * 8 : 0;
     unroll<x_requests>([&]<int i>() {
       const int fragment = work.wave * x_requests + i;
       const int half = fragment % 2;
-      const Slot slot = sorted_slot(
-          a, work.first_row + smaller(fragment, used_fragments - 1) / 2 * 16 + row_of_lane(),
-          work.used_rows);
+      const int tile = smaller(fragment, used_fragments - 1) / 2;
+      const Slot slot = work.rows.slot(a, tile * 16 + row_of_lane());
       const bool wanted = slot.used && fragment < used_fragments;
       x_block[i] = half * 4 + quarter_of_lane();
       x_offset[i] = wanted ? row_of(slot) * (a.x_stride / 2) + x_block[i] * 16 : outside;

@@ -59,20 +59,4 @@ AITER_MOE_DEVICE int down_strip(const StageArgs& a, int group) {
   return smaller(group, a.n / strip_rows - 1);
 }
 
-// One sorted slot: its row of the token-slot order, or no row for a pad.
-struct Slot {
-  int token;
-  int slot;
-  bool used;
-};
-AITER_MOE_DEVICE Slot sorted_slot(const StageArgs& a, int sorted_row, int used_rows) {
-  Slot s{0, a.topk, false};
-  if (sorted_row >= used_rows) return s;
-  const u32 word = global(reinterpret_cast<const u32*>(a.sorted_ids))[sorted_row];
-  s.token = static_cast<int>(word & 0xffffffu);
-  s.slot = static_cast<int>(word >> 24);
-  s.used = s.slot < a.topk;
-  return s;
-}
-
 }  // namespace aiter_moe::hip

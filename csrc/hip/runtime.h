@@ -40,7 +40,8 @@ AITER_MOE_DEVICE int uniform(int value) { return __builtin_amdgcn_readfirstlane(
 AITER_MOE_DEVICE int wave() { return uniform(thread() / wave_lanes); }
 AITER_MOE_DEVICE int group_x() { return __builtin_amdgcn_workgroup_id_x(); }
 AITER_MOE_DEVICE int group_y() { return __builtin_amdgcn_workgroup_id_y(); }
-AITER_MOE_DEVICE int group_z() { return __builtin_amdgcn_workgroup_id_z(); }
+// Workgroups of a launch in x, `threads` being the size of each.
+AITER_MOE_DEVICE int groups(int threads) { return __builtin_amdgcn_grid_size_x() / threads; }
 
 AITER_MOE_DEVICE constexpr int smaller(int a, int b) { return a < b ? a : b; }
 

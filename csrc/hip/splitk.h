@@ -5,7 +5,7 @@
 #pragma once
 
 #include "hip/activation.h"
-#include "hip/layout.h"
+#include "hip/rows.h"
 
 namespace aiter_moe::hip {
 
@@ -43,17 +43,17 @@ constexpr int finish_rows = 4;  // sorted rows a workgroup, one a wave
 template <Activation Which, int BlockM> AITER_MOE_DEVICE void finish_split(const StageArgs& a) {
   const int row = group_x() * finish_rows + wave();
   const int column = (group_y() * wave_lanes + lane()) * 4;
-  const int used_rows = constant(a.num_valid_ids)[0];
-  const Slot slot = sorted_slot(a, row, used_rows);
+  const SortedRows rows = SortedRows::of<1>(a, row);
+  const Slot slot = rows.slot(a, 0);
   if (!slot.used || column >= a.n) return;
-  const int expert = constant(a.sorted_expert_ids)[row / BlockM];
+  const int expert = SortedRows::expert(a, row / BlockM);
   f32x4 gate = {0, 0, 0, 0}, up = {0, 0, 0, 0};
   for (int part = 0; part < a.ksplit; ++part) {
     const float* sums = a.workspace + partial_offset(a, part, row) + column;
     gate += load_f32x4(sums);
     up += load_f32x4(sums + a.n);
   }
-  const float weight = a.doweight ? global(a.sorted_weights)[row] : 1.0f;
+  const float weight = a.doweight ? rows.weight(a, 0) : 1.0f;
   finish_columns<Which>(a, gate, up, slot, weight, expert, column);
 }
 

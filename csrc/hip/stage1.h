@@ -9,7 +9,7 @@
 
 namespace aiter_moe::hip {
 
-// The 4 gate and 4 up sums of a lane: sorted row `row`, logical columns `column` onwards.
+// The 4 gate and 4 up sums of a lane: row `row` of the block, logical columns `column` onwards.
 struct GateUp {
   f32x4 gate;
   f32x4 up;
@@ -22,16 +22,16 @@ struct GateUp {
 // pair of strips change places.
 template <class Operands, class Use>
 AITER_MOE_DEVICE void each_gate_up(
-    const StageArgs& a, const Work& work, Accumulators<Operands>& sums, Use use) {
+    const StageArgs& a, int first_group, Accumulators<Operands>& sums, Use use) {
   using Shape = typename Operands::Shape;
   unroll<Shape::strips / 2>([&]<int pair>() {
-    const int group = work.group + pair;
+    const int group = first_group + pair;
     if (group * strip_rows >= a.n) return;
     unroll<Shape::row_tiles>([&]<int m>() {
       f32x4* tile = sums[m] + 4 * pair;
       const f32x4 second_gate = a.interleaved ? tile[2] : tile[1];
       const f32x4 first_up = a.interleaved ? tile[1] : tile[2];
-      const int row = work.first_row + m * 16 + row_of_lane();
+      const int row = m * 16 + row_of_lane();
       const int column = group * strip_rows + quarter_of_lane() * 4;
       use(GateUp{tile[0], first_up, row, column});
       use(GateUp{second_gate, tile[3], row, column + 16});
@@ -39,44 +39,47 @@ AITER_MOE_DEVICE void each_gate_up(
   });
 }
 
-template <class Operands>
-AITER_MOE_DEVICE bool stage1_sums(
-    const StageArgs& a, int part, int parts, Accumulators<Operands>& sums, Work& work) {
+// Calls use(Work, sums) for every item of this workgroup with its sums of gate and up.
+template <class Operands, bool Persistent, class Use>
+AITER_MOE_DEVICE void each_stage1_block(const StageArgs& a, int parts, Use use) {
   using Shape = typename Operands::Shape;
   static_assert(Shape::strips % 2 == 0, "a wave holds gate and up of its columns");
-  Operands operands;
-  work = operands.work = block_work<Shape>(a, Shape::strips / 2, part, parts);
-  if (work.expert < 0) return false;
-  operands.strips = wave_strips<Shape>(a, work.expert, [&](int i) {
-    return gate_up_strip(a, work.group + i / 2, i % 2);
-  });
-  operands.gather(a, a.tokens, [](Slot s) { return s.token; });
-  accumulate(sums, operands);
-  return true;
-}
-
-template <class Operands, Activation Which> AITER_MOE_DEVICE void stage1(const StageArgs& a) {
-  Accumulators<Operands> sums;
-  Work work;
-  if (!stage1_sums(a, 0, 1, sums, work)) return;
-  each_gate_up<Operands>(a, work, sums, [&](GateUp v) {
-    const Slot slot = sorted_slot(a, v.row, work.used_rows);
-    if (!slot.used) return;
-    const float weight = a.doweight ? global(a.sorted_weights)[v.row] : 1.0f;
-    finish_columns<Which>(a, v.gate, v.up, slot, weight, work.expert, v.column);
+  constexpr int groups_per_wave = Shape::strips / 2;
+  const WorkOrder order = work_order<Shape>(a, groups_per_wave, parts);
+  each_item<Persistent, Shape::waves * wave_lanes>(order, [&](Item item) {
+    Operands operands;
+    Accumulators<Operands> sums;
+    operands.work = block_work<Shape>(a, item, groups_per_wave, parts);
+    operands.strips = wave_strips<Shape>(a, operands.work.expert, [&](int i) {
+      return gate_up_strip(a, operands.work.group + i / 2, i % 2);
+    });
+    operands.gather(a, a.tokens, [](Slot s) { return s.token; });
+    accumulate(sums, operands);
+    use(item, operands.work, sums);
   });
 }
 
-// Part group_z() of ksplit parts: sums to the workspace, activation left to `finish_split`.
-template <class Operands> AITER_MOE_DEVICE void stage1_part(const StageArgs& a) {
-  Accumulators<Operands> sums;
-  Work work;
-  if (!stage1_sums(a, group_z(), a.ksplit, sums, work)) return;
-  each_gate_up<Operands>(a, work, sums, [&](GateUp v) {
-    if (!sorted_slot(a, v.row, work.used_rows).used) return;
-    float* to = a.workspace + partial_offset(a, group_z(), v.row) + v.column;
-    store_f32x4(to, v.gate);
-    store_f32x4(to + a.n, v.up);
+template <class Operands, Activation Which, bool Persistent>
+AITER_MOE_DEVICE void stage1(const StageArgs& a) {
+  each_stage1_block<Operands, Persistent>(a, 1, [&](Item, auto& work, auto& sums) {
+    each_gate_up<Operands>(a, work.group, sums, [&](GateUp v) {
+      const Slot slot = work.rows.slot(a, v.row);
+      if (!slot.used) return;
+      const float weight = a.doweight ? work.rows.weight(a, v.row) : 1.0f;
+      finish_columns<Which>(a, v.gate, v.up, slot, weight, work.expert, v.column);
+    });
+  });
+}
+
+// One of ksplit parts: sums to the workspace, activation left to `finish_split`.
+template <class Operands, bool Persistent> AITER_MOE_DEVICE void stage1_part(const StageArgs& a) {
+  each_stage1_block<Operands, Persistent>(a, a.ksplit, [&](Item item, auto& work, auto& sums) {
+    each_gate_up<Operands>(a, work.group, sums, [&](GateUp v) {
+      if (!work.rows.slot(a, v.row).used) return;
+      float* to = a.workspace + partial_offset(a, item.part, work.rows.first + v.row) + v.column;
+      store_f32x4(to, v.gate);
+      store_f32x4(to + a.n, v.up);
+    });
   });
 }
 

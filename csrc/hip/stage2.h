@@ -15,24 +15,27 @@ AITER_MOE_DEVICE void store_down(
   store_f32x4(static_cast<float*>(a.out) + row * a.out_stride + column, sum * weight);
 }
 
-template <class Operands> AITER_MOE_DEVICE void stage2(const StageArgs& a) {
+template <class Operands, bool Persistent> AITER_MOE_DEVICE void stage2(const StageArgs& a) {
   using Shape = typename Operands::Shape;
-  Operands operands;
-  Accumulators<Operands> sums;
-  const Work work = operands.work = block_work<Shape>(a, Shape::strips, 0, 1);
-  if (work.expert < 0) return;
-  operands.strips = wave_strips<Shape>(
-      a, work.expert, [&](int i) { return down_strip(a, work.group + i); });
-  operands.gather(a, a.tokens * a.topk, [&](Slot s) { return s.token * a.topk + s.slot; });
-  accumulate(sums, operands);
-  unroll<Shape::row_tiles>([&]<int m>() {
-    const int sorted_row = work.first_row + m * 16 + row_of_lane();
-    const Slot slot = sorted_slot(a, sorted_row, work.used_rows);
-    if (!slot.used) return;
-    const float weight = a.doweight ? global(a.sorted_weights)[sorted_row] : 1.0f;
-    unroll<Shape::weight_tiles>([&]<int t>() {
-      const int column = (work.group * 2 + t) * 16 + quarter_of_lane() * 4;
-      if (column < a.n) store_down(a, sums[m][t], slot, weight, work.expert, column);
+  const WorkOrder order = work_order<Shape>(a, Shape::strips, 1);
+  each_item<Persistent, Shape::waves * wave_lanes>(order, [&](Item item) {
+    Operands operands;
+    Accumulators<Operands> sums;
+    operands.work = block_work<Shape>(a, item, Shape::strips, 1);
+    const auto& work = operands.work;
+    operands.strips = wave_strips<Shape>(
+        a, work.expert, [&](int i) { return down_strip(a, work.group + i); });
+    operands.gather(a, a.tokens * a.topk, [&](Slot s) { return s.token * a.topk + s.slot; });
+    accumulate(sums, operands);
+    unroll<Shape::row_tiles>([&]<int m>() {
+      const int row = m * 16 + row_of_lane();
+      const Slot slot = work.rows.slot(a, row);
+      if (!slot.used) return;
+      const float weight = a.doweight ? work.rows.weight(a, row) : 1.0f;
+      unroll<Shape::weight_tiles>([&]<int t>() {
+        const int column = (work.group * 2 + t) * 16 + quarter_of_lane() * 4;
+        if (column < a.n) store_down(a, sums[m][t], slot, weight, work.expert, column);
+      });
     });
   });
 }

@@ -6,14 +6,18 @@
 
 #include "hip/architecture.h"
 #include "hip/layout.h"
+#include "hip/rows.h"
+#include "hip/work.h"
 
 namespace aiter_moe::hip {
 
 // BlockM sorted rows; Waves waves side by side, each with Strips strips of 32 weight rows; Depth
 // steps are requested ahead; the rows of Stages steps fit the LDS; NonTemporal weights are streamed
-// past the caches.
-template <int BlockM, int Strips, int Waves, int Depth, int Stages, bool NonTemporal>
+// past the caches; which rows make a block is RowsT's to say.
+template <int BlockM, int Strips, int Waves, int Depth, int Stages, bool NonTemporal,
+          class RowsT = SortedRows>
 struct Shape {
+  using Rows = RowsT;
   static constexpr int block_m = BlockM;
   static constexpr int row_tiles = BlockM / 16;
   static constexpr int strips = Strips;
@@ -28,9 +32,8 @@ struct Shape {
 
 // What a workgroup and wave works on. `steps` counts from `first_step`; `end_block` is the first
 // MX block past them (and past k).
-struct Work {
-  int first_row;  // sorted row
-  int used_rows;  // num_valid_ids[0]
+template <class Rows> struct Work {
+  Rows rows;
   int expert;
   int wave;       // of the workgroup
   int group;      // first 32-column group of the wave
@@ -39,22 +42,28 @@ struct Work {
   int end_block;
 };
 
-// The block of this workgroup, or one with expert -1 if it lies past the used rows. The parts of
-// a split reduction differ by at most one step.
+// The items of a stage whose waves have `groups_per_wave` groups of 32 columns each.
 template <class Shape>
-AITER_MOE_DEVICE Work block_work(const StageArgs& a, int groups_per_wave, int part, int parts) {
-  Work w;
-  w.first_row = group_x() * Shape::block_m;
-  w.used_rows = constant(a.num_valid_ids)[0];
-  w.expert = -1;
-  if (w.first_row >= w.used_rows) return w;
-  w.expert = constant(a.sorted_expert_ids)[group_x()];
+AITER_MOE_DEVICE WorkOrder work_order(const StageArgs& a, int groups_per_wave, int parts) {
+  const int columns = Shape::waves * groups_per_wave * strip_rows;
+  const int row_blocks = Shape::Rows::template blocks<Shape::block_m>(a);
+  return {row_blocks, (a.n + columns - 1) / columns, parts};
+}
+
+// The parts of a split reduction differ by at most one step.
+template <class Shape>
+AITER_MOE_DEVICE Work<typename Shape::Rows> block_work(
+    const StageArgs& a, Item item, int groups_per_wave, int parts) {
+  using Rows = typename Shape::Rows;
+  Work<Rows> w;
+  w.rows = Rows::template of<Shape::block_m>(a, item.row_block);
+  w.expert = Rows::expert(a, item.row_block);
   w.wave = wave();
-  w.group = (group_y() * Shape::waves + w.wave) * groups_per_wave;
+  w.group = (item.column_block * Shape::waves + w.wave) * groups_per_wave;
   const int blocks = a.k / mx_block;
   const int all_steps = (blocks + step_blocks - 1) / step_blocks;
-  w.first_step = part * all_steps / parts;
-  w.steps = (part + 1) * all_steps / parts - w.first_step;
+  w.first_step = item.part * all_steps / parts;
+  w.steps = (item.part + 1) * all_steps / parts - w.first_step;
   w.end_block = smaller(blocks, (w.first_step + w.steps) * step_blocks);
   return w;
 }
@@ -97,14 +106,15 @@ struct StepMask {
   bool second;
   AITER_MOE_DEVICE u32 bytes() const { return second ? 0xffffffffu : 0xffffu; }
 };
-template <bool Whole> AITER_MOE_DEVICE StepMask step_mask(const Work& work, int step) {
+template <bool Whole, class Work>
+AITER_MOE_DEVICE StepMask step_mask(const Work& work, int step) {
   if constexpr (Whole) return {true, true};
   const int left = work.end_block - step * step_blocks;
   const int quarter = quarter_of_lane();
   return {quarter < left, quarter + 4 < left};
 }
 
-template <bool Whole, class Shape>
+template <bool Whole, class Shape, class Work>
 AITER_MOE_DEVICE void load_weights(
     Weights<Shape>& weights, const Strips<Shape>& strips, const Work& work, int step) {
   const StepMask mask = step_mask<Whole>(work, step);

@@ -128,7 +128,7 @@ def test_a_grid_covers_rows_columns_and_parts():
     )  # fmt: skip
     made = instance(split_k=True, waves=2)
     assert launches(made, args) == (
-        Launch(made.name, (32, 6, 3), 128),
+        Launch(made.name, (576, 1, 1), 128),
         Launch(made.name + "_finish", (256, 2, 1), 256),
     )
 

@@ -118,10 +118,10 @@ def test_the_catalogue_obeys_its_own_limits():
 def test_a_grid_covers_rows_columns_and_parts():
     made = instance(Kind.A16W4, split_k=True)
     assert launches(made, arguments(ksplit=3)) == (
-        Launch(made.name, (32, 3, 3), 256),
+        Launch(made.name, (288, 1, 1), 256),
         Launch(made.name + "_finish", (256, 2, 1), 256),
     )
-    assert launches(instance(stage=2), arguments(n=2880, k=384, w_rows=2880))[0].grid == (32, 12, 1)
+    assert launches(instance(stage=2), arguments(n=2880, k=384, w_rows=2880))[0].grid == (384, 1, 1)
 
 
 @pytest.mark.parametrize(
