@@ -118,7 +118,24 @@ def read_code_object(path: Path) -> CodeObject:
         If the file is no intact AMDGPU code object, or its ELF flags and its metadata name
         different architectures.
     """
-    data = path.read_bytes()
+    return parse_code_object(path.read_bytes(), str(path))
+
+
+def parse_code_object(data: bytes, origin: str) -> CodeObject:
+    """Return what a code object says of itself.
+
+    Parameters
+    ----------
+    data : bytes
+        The whole file.
+    origin : str
+        Where it came from, for errors.
+
+    Raises
+    ------
+    LaunchError
+        As `read_code_object`.
+    """
     try:
         arch = _arch(data)
         metadata = _metadata(data)
@@ -126,11 +143,12 @@ def read_code_object(path: Path) -> CodeObject:
         target = str(metadata["amdhsa.target"])
     except (ValueError, LookupError, TypeError, OverflowError, struct.error) as error:
         raise LaunchError(
-            f"{path} is no AMD GPU code object ({error}); delete it, and it will be compiled again"
+            f"{origin} is no AMD GPU code object ({error}); delete it, and it will be compiled "
+            "again"
         ) from error
     named = target.partition(":")[0].rpartition("-")[2]
     if named != arch:
-        raise LaunchError(f"{path}: its ELF header says {arch}, its metadata {target}; delete it")
+        raise LaunchError(f"{origin}: its ELF header says {arch}, its metadata {target}; delete it")
     return CodeObject(arch, kernels)
 
 
