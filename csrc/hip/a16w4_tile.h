@@ -14,6 +14,7 @@ template <class ShapeT> struct A16W4 {
   static constexpr int x_requests = used_fragments / Shape::waves;
   static constexpr int stage_bytes = used_fragments * fragment_bytes;
   static constexpr int w_requests = Weights<Shape>::requests;
+  static constexpr int x_step_bytes = step_k * 2;
   static_assert(used_fragments % Shape::waves == 0, "every wave fetches as many fragments");
   // Fragments of a wave that share a row tile lie 64 bytes apart in the same rows.
   static constexpr int tile_requests = smaller(x_requests, step_blocks);
@@ -49,16 +50,17 @@ template <class ShapeT> struct A16W4 {
     return stage + work.wave * x_requests * fragment_bytes;
   }
 
-  template <bool Whole>
-  AITER_MOE_DEVICE void load_x(Registers& r, AITER_MOE_LDS u8* stage, int step) const {
-    const int left = work.end_block - step * step_blocks;
+  template <bool Whole, int Ahead>
+  AITER_MOE_DEVICE void load_x(
+      Registers& r, AITER_MOE_LDS u8* stage, const Cursor<A16W4>& cursor) const {
+    const int left = work.end_block - (cursor.step() + Ahead) * step_blocks;
     AITER_MOE_LDS u8* own = own_part(stage);
     if constexpr (x_tiles > 1) own = renewed(own);
     unroll<x_requests>([&]<int i>() {
       constexpr int further = i % tile_requests;
       const bool inside = Whole || x_block + further < left;
       r.rows.template request<i>(x, own, inside ? x_offset[i / tile_requests] : outside,
-                                 step * (step_k * 2) + further * 64);
+                                 cursor.rows + Ahead * x_step_bytes + further * 64);
     });
   }
 
@@ -67,8 +69,9 @@ template <class ShapeT> struct A16W4 {
     r.rows.template land<Later>(own_part(stage));
   }
 
-  template <bool Whole> AITER_MOE_DEVICE void load_w(Registers& r, int step) const {
-    load_weights<Whole>(r.weights, strips, work, step);
+  template <bool Whole, int Ahead>
+  AITER_MOE_DEVICE void load_w(Registers& r, const Cursor<A16W4>& cursor) {
+    load_weights<Whole, Ahead>(r.weights, strips, work, cursor);
   }
 
   template <bool Whole, class Accumulators>

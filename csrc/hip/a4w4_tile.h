@@ -19,6 +19,7 @@ template <class ShapeT> struct A4W4 {
   static constexpr int stage_bytes = x_requests * Shape::waves * fragment_bytes;
   static constexpr int scale_dwords = (Shape::row_tiles + 1) / 2;
   static constexpr int w_requests = Weights<Shape>::requests + scale_dwords;
+  static constexpr int x_step_bytes = step_k / 2;
 
   struct Registers {
     Weights<Shape> weights;
@@ -33,8 +34,7 @@ template <class ShapeT> struct A4W4 {
   Work<typename Shape::Rows> work;
   int x_offset[x_requests];  // bytes of the lane's row and block in each of the wave's fragments
   int x_block[x_requests];   // MX block of the step that the lane reads there
-  int x_strip;               // scalar offset of the first strip of activation scales
-  int x_columns;             // scale columns
+  int x_scale_offset[scale_dwords];  // bytes of the lane's scales in each strip
   int x_shift;               // bits that bring the scale bytes of a lone 16-row tile in place
 
   // Each wave fetches x_requests fragments of a stage; with few rows some lie past the tile and
@@ -42,9 +42,11 @@ template <class ShapeT> struct A4W4 {
   template <class RowOf>
   AITER_MOE_DEVICE void gather(const StageArgs& a, int rows, RowOf row_of) {
     x = {a.x, rows * (a.x_stride / 2)};
-    x_columns = a.x_scale_stride;
-    x_scales = {a.x_scale, (a.sorted_rows + strip_rows - 1) / strip_rows * strip_rows * x_columns};
-    x_strip = s_strip_offset(work.rows.first / strip_rows, x_columns);
+    const int columns = a.x_scale_stride;
+    x_scales = {a.x_scale, (a.sorted_rows + strip_rows - 1) / strip_rows * strip_rows * columns};
+    unroll<scale_dwords>([&]<int i>() {
+      x_scale_offset[i] = s_strip_offset(work.rows.first / strip_rows + i, columns) + lane() * 4;
+    });
     x_shift = Shape::row_tiles == 1 ? (work.rows.first / 16 % 2) * 8 : 0;
     unroll<x_requests>([&]<int i>() {
       const int fragment = work.wave * x_requests + i;
@@ -61,13 +63,14 @@ template <class ShapeT> struct A4W4 {
     return stage + work.wave * x_requests * fragment_bytes;
   }
 
-  template <bool Whole>
-  AITER_MOE_DEVICE void load_x(Registers& r, AITER_MOE_LDS u8* stage, int step) const {
-    const int left = work.end_block - step * step_blocks;
+  template <bool Whole, int Ahead>
+  AITER_MOE_DEVICE void load_x(
+      Registers& r, AITER_MOE_LDS u8* stage, const Cursor<A4W4>& cursor) {
+    const int left = work.end_block - (cursor.step() + Ahead) * step_blocks;
     unroll<x_requests>([&]<int i>() {
       r.rows.template request<i>(x, own_part(stage),
                                  Whole || x_block[i] < left ? x_offset[i] : outside,
-                                 step * (step_k / 2));
+                                 cursor.rows + Ahead * x_step_bytes);
     });
   }
 
@@ -76,13 +79,15 @@ template <class ShapeT> struct A4W4 {
     r.rows.template land<Later>(own_part(stage));
   }
 
-  template <bool Whole> AITER_MOE_DEVICE void load_w(Registers& r, int step) const {
-    const int offset = step_mask<Whole>(work, step).first ? lane() * 4 : outside;
+  template <bool Whole, int Ahead>
+  AITER_MOE_DEVICE void load_w(Registers& r, const Cursor<A4W4>& cursor) {
+    const bool inside = step_mask<Whole>(work, cursor.step() + Ahead).first;
     unroll<scale_dwords>([&]<int i>() {
+      x_scale_offset[i] = not_before(x_scale_offset[i]);
       r.x_scale[i] = load32(
-          x_scales, offset, x_strip + s_strip_offset(i, x_columns) + step * s_step_bytes);
+          x_scales, inside ? x_scale_offset[i] + Ahead * s_step_bytes : outside, cursor.scales);
     });
-    load_weights<Whole>(r.weights, strips, work, step);
+    load_weights<Whole, Ahead>(r.weights, strips, work, cursor);
   }
 
   template <bool Whole, class Accumulators>

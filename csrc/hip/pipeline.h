@@ -39,36 +39,44 @@ template <class Operands> AITER_MOE_DEVICE AITER_MOE_LDS u8* lds_ring() {
 // registers. Rows that pass through registers fill it just before the barrier of their step: two
 // stages do, and one does with a barrier more.
 //
-// The waits: a wave asks, in this order, x(0), w(0), x(1), w(1), ...; its own part of x(i) has
-// landed once at most the requests made after it are unfinished. Waits for weights are the
-// compiler's, which sees their registers. The loop has one exit, at a multiple of the ring:
-// leaving it in the middle makes the compiler assume a jump from any step to the first, and wait
-// there for nearly everything. The steps left over have been requested already. As long as the
-// requests ahead are of whole steps, a copy of the loop without masks runs.
+// The waits: a wave asks, in this order, w(0), x(0), w(1), x(1), ..., and weights as soon as the
+// registers of their step are free, before the wait for the rows of the current one. So one wait,
+// for all but the requests made after x(i), serves rows and weights of step i, and the compiler,
+// which counts along, adds none. Rows that pass through registers are asked for before their
+// weights, behind the barrier.
+//
+// The loop has one exit, at a multiple of the ring: leaving it in the middle makes the compiler
+// assume a jump from any step to the first, and wait there for nearly everything. The steps left
+// over have been requested already. As long as the requests ahead are of whole steps, a copy of
+// the loop without masks runs.
 template <class Operands>
-AITER_MOE_DEVICE void accumulate(Accumulators<Operands>& sums, const Operands& operands) {
+AITER_MOE_DEVICE void accumulate(Accumulators<Operands>& sums, Operands& operands) {
   using Shape = typename Operands::Shape;
   constexpr int ring = Shape::ring, depth = Shape::depth;
+  constexpr bool w_first = !Operands::rows_through_registers;
   constexpr int w_requests = Operands::w_requests;
   constexpr int step_requests = Operands::x_requests + w_requests;
   AITER_MOE_LDS u8* stages = lds_ring<Operands>();
   typename Operands::Registers registers[ring];
   static_assert(Operands::rows_through_registers || Shape::stages == ring,
                 "a stage for every step whose rows are under way");
-  const int first = operands.work.first_step, steps = operands.work.steps;
-  const int whole_steps = operands.work.end_block / step_blocks - first;
+  const int first = operands.work.first_step, end = first + operands.work.steps;
+  const int whole_end = operands.work.end_block / step_blocks;
   const auto stage_of = [&]<int slot>() {
     return stages + slot % Shape::stages * Operands::stage_bytes;
   };
-  const auto request = [&]<int slot, bool Whole>(int step) {
-    operands.template load_x<Whole>(registers[slot], stage_of.template operator()<slot>(), step);
-    memory_order();
-    operands.template load_w<Whole>(registers[slot], step);
+  const auto request_w = [&]<int slot, bool Whole, int Ahead>(const Cursor<Operands>& cursor) {
+    operands.template load_w<Whole, Ahead>(registers[slot], cursor);
     pin(sums);
   };
-  const auto land = [&]<int slot, int later_steps>() {
+  const auto request_x = [&]<int slot, bool Whole, int Ahead>(const Cursor<Operands>& cursor) {
+    operands.template load_x<Whole, Ahead>(
+        registers[slot], stage_of.template operator()<slot>(), cursor);
+    pin(sums);
+  };
+  const auto land = [&]<int slot, int later_requests>() {
     if constexpr (Operands::rows_through_registers && Shape::stages == 1) barrier();
-    operands.template land_x<w_requests + later_steps * step_requests>(
+    operands.template land_x<later_requests>(
         registers[slot], stage_of.template operator()<slot>());
     barrier();
   };
@@ -77,24 +85,36 @@ AITER_MOE_DEVICE void accumulate(Accumulators<Operands>& sums, const Operands& o
         sums, registers[slot], stage_of.template operator()<slot>(), step);
     pin(sums);
   };
-  int done = 0;
-  const auto around = [&]<bool Whole>() {
+  const auto around = [&]<bool Whole>(const Cursor<Operands>& cursor) {
     unroll<ring>([&]<int slot>() {
-      land.template operator()<slot, depth - 1>();
-      request.template operator()<(slot + depth) % ring, Whole>(first + done + slot + depth);
-      multiply.template operator()<slot, Whole>(first + done + slot);
+      constexpr int next = (slot + depth) % ring;
+      if constexpr (w_first) request_w.template operator()<next, Whole, slot>(cursor);
+      land.template operator()<slot, w_requests + (depth - 1) * step_requests>();
+      request_x.template operator()<next, Whole, slot>(cursor);
+      if constexpr (!w_first) request_w.template operator()<next, Whole, slot>(cursor);
+      multiply.template operator()<slot, Whole>(cursor.step() + slot - depth);
     });
   };
   unroll<Shape::row_tiles>([&]<int m>() {
     unroll<Shape::weight_tiles>([&]<int t>() { sums.tile[m][t] = f32x4{0, 0, 0, 0}; });
   });
-  unroll<depth>([&]<int i>() { request.template operator()<i, false>(first + i); });
-  for (; done + ring + depth <= whole_steps; done += ring) around.template operator()<true>();
-  for (; done + ring <= steps; done += ring) around.template operator()<false>();
+  Cursor<Operands> cursor(first);
+  unroll<depth>([&]<int i>() {
+    if constexpr (w_first) request_w.template operator()<i, false, i>(cursor);
+    request_x.template operator()<i, false, i>(cursor);
+    if constexpr (!w_first) request_w.template operator()<i, false, i>(cursor);
+  });
+  cursor.template advance<depth>();  // the first step not yet requested
+  for (; cursor.scales <= (whole_end - ring) * s_step_bytes; cursor.template advance<ring>())
+    around.template operator()<true>(cursor);
+  for (; cursor.scales <= (end - ring + depth) * s_step_bytes; cursor.template advance<ring>())
+    around.template operator()<false>(cursor);
+  const int done = cursor.step() - depth;
   unroll_while<depth>([&]<int slot>() {
-    if (done + slot >= steps) return false;
-    land.template operator()<slot, depth - 1 - slot>();
-    multiply.template operator()<slot, false>(first + done + slot);
+    if (done + slot >= end) return false;
+    constexpr int later_steps = depth - 1 - slot;
+    land.template operator()<slot, later_steps * step_requests + (w_first ? 0 : w_requests)>();
+    multiply.template operator()<slot, false>(done + slot);
     return true;
   });
 }

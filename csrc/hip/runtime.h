@@ -114,6 +114,15 @@ AITER_MOE_DEVICE u32x4 not_before(u32x4 value) {
   asm volatile("" : "+v"(value));
   return value;
 }
+AITER_MOE_DEVICE int not_before(int value) {
+  asm volatile("" : "+v"(value));
+  return value;
+}
+// A uniform count that the compiler does not express by another.
+AITER_MOE_DEVICE int counted_apart(int value) {
+  asm volatile("" : "+s"(value));
+  return value;
+}
 AITER_MOE_DEVICE void memory_order() { asm volatile("" ::: "memory"); }
 // The same uniform address, anew from here on. Sums of a loop-invariant address are kept in scalar
 // registers all through the loop, which runs out of them when there are many.

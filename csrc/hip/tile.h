@@ -75,7 +75,8 @@ template <class Shape> struct Weights {
   static constexpr int requests = 2 * Shape::weight_tiles + Shape::strips;
 };
 
-// Where a wave's strips lie: scalar offsets into codes and scales.
+// Where a wave's strips lie: bytes from the start of codes and scales to what the lane reads of
+// the first step.
 template <class Shape> struct Strips {
   Buffer codes;
   Buffer scales;
@@ -90,12 +91,32 @@ AITER_MOE_DEVICE Strips<Shape> wave_strips(const StageArgs& a, int expert, Strip
   s.scales = expert_scales(a, expert);
   unroll<Shape::strips>([&]<int i>() {
     const int strip = uniform(strip_of(i));
-    s.code[2 * i] = w_tile_offset(2 * strip, a.w_k);
-    s.code[2 * i + 1] = w_tile_offset(2 * strip + 1, a.w_k);
-    s.scale[i] = s_strip_offset(strip, a.w_scale_cols);
+    s.code[2 * i] = w_tile_offset(2 * strip, a.w_k) + lane() * 16;
+    s.code[2 * i + 1] = w_tile_offset(2 * strip + 1, a.w_k) + lane() * 16;
+    s.scale[i] = s_strip_offset(strip, a.w_scale_cols) + lane() * 4;
   });
   return s;
 }
+
+// How far a wave's requests have come along the reduction: scalar offsets, common to everything
+// it reads of a kind and moved on once for all the steps of the ring, which lie within reach of
+// an instruction's own offset (`Ahead` steps past the cursor).
+template <class Operands> struct Cursor {
+  int codes;
+  int scales;
+  int rows;
+
+  AITER_MOE_DEVICE explicit Cursor(int step)
+      : codes(step * w_step_bytes), scales(step * s_step_bytes),
+        rows(step * Operands::x_step_bytes) {}
+  AITER_MOE_DEVICE int step() const { return scales / s_step_bytes; }
+  // Kept apart by hand: the compiler would make one of the other by shifts, or count once more.
+  template <int Steps> AITER_MOE_DEVICE void advance() {
+    codes = counted_apart(codes + Steps * w_step_bytes);
+    scales = counted_apart(scales + Steps * s_step_bytes);
+    rows = counted_apart(rows + Steps * Operands::x_step_bytes);
+  }
+};
 
 // Which MX blocks of a step this lane may read: block q of the first half, q + 4 of the second.
 // A lane past the end asks `outside` (codes and scales read 0) and clears the scale bytes of a
@@ -114,20 +135,25 @@ AITER_MOE_DEVICE StepMask step_mask(const Work& work, int step) {
   return {quarter < left, quarter + 4 < left};
 }
 
-template <bool Whole, class Shape, class Work>
-AITER_MOE_DEVICE void load_weights(
-    Weights<Shape>& weights, const Strips<Shape>& strips, const Work& work, int step) {
-  const StepMask mask = step_mask<Whole>(work, step);
-  const int first = mask.first ? lane() * 16 : outside;
-  const int second = mask.second ? lane() * 16 + w_half_bytes : outside;
-  const int scale = mask.first ? lane() * 4 : outside;
+// Requests the weights of the step `Ahead` of the cursor. `strips` is renewed rather than changed:
+// sums of an offset that never changes and a constant would be kept in registers, instead of the
+// constant in the instruction.
+template <bool Whole, int Ahead, class Shape, class Work, class Operands>
+AITER_MOE_DEVICE void load_weights(Weights<Shape>& weights, Strips<Shape>& strips,
+                                   const Work& work, const Cursor<Operands>& cursor) {
+  const StepMask mask = step_mask<Whole>(work, cursor.step() + Ahead);
+  constexpr int in_reach = Ahead % 2 * w_step_bytes;  // of an offset of 12 bits
+  const int codes = cursor.codes + (Ahead - Ahead % 2) * w_step_bytes;
   unroll<Shape::strips>([&]<int i>() {
-    weights.scale[i] = load32(strips.scales, scale, strips.scale[i] + step * s_step_bytes);
+    const int scale = (strips.scale[i] = not_before(strips.scale[i])) + Ahead * s_step_bytes;
+    weights.scale[i] = load32(strips.scales, mask.first ? scale : outside, cursor.scales);
   });
   unroll<Shape::weight_tiles>([&]<int t>() {
-    const int base = strips.code[t] + step * w_step_bytes;
-    weights.code[t][0] = load128<Shape::hint>(strips.codes, first, base);
-    weights.code[t][1] = load128<Shape::hint>(strips.codes, second, base);
+    const int first = (strips.code[t] = not_before(strips.code[t])) + in_reach;
+    weights.code[t][0] =
+        load128<Shape::hint>(strips.codes, mask.first ? first : outside, codes);
+    weights.code[t][1] = load128<Shape::hint>(
+        strips.codes, mask.second ? first + w_half_bytes : outside, codes);
   });
 }
 
