@@ -45,7 +45,10 @@ AITER_MOE_DEVICE void each_item(const WorkOrder& order, F f) {
   int number = order.first_of(xcd) + group_x() / xcds;
   if constexpr (Persistent) {
     const int stride = groups(Threads) / xcds;
-    for (; number < end; number += stride) f(order.item(number));
+    for (; number < end; number += stride) {
+      f(order.item(number));
+      barrier();  // rows of the next item overwrite what a slower wave may still read
+    }
   } else if (number < end) {
     f(order.item(number));
   }
