@@ -10,10 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 from aiter_moe.codegen.catalogue import TARGETS, catalogue
 from aiter_moe.codegen.constraints import KSPLITS
-from aiter_moe.codegen.instance import Instance
+from aiter_moe.codegen.instance import Instance, Output
+from aiter_moe.codegen.pairs import legal_pairs
 from aiter_moe.configs.lookup import find
 from aiter_moe.configs.table import ConfigTable, Key, Row
 from aiter_moe.enums import Kind
@@ -32,6 +34,10 @@ from aiter_moe.verdict import (
 )
 
 A4W4_BLOCK_M = 64
+DIRECT_BLOCK_M = 16
+DIRECT_TOKENS = 16
+DIRECT = "sort and quantisation would take longer than the experts of so few tokens"
+"""Why untuned problems of up to `DIRECT_TOKENS` tokens take kernels that read the routing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +60,8 @@ class Plan:
     stage1, stage2 : Instance
         Chosen kernels, both of sort block `block_m`.
     block_m, ksplit : int
-        Sort block; split of stage 1's reduction (0 for a4w4, at least 1 for a16w4).
+        Sort block, or that of the direct kernels; split of stage 1's reduction (0 for a4w4, at
+        least 1 for a16w4).
     skip_inter_quant : bool
         a4w4 whose second stage reads the bf16 intermediate.
     source : str
@@ -75,6 +82,11 @@ class Plan:
     reasons: tuple[str, ...] = ()
     notices: tuple[Notice, ...] = ()
 
+    @property
+    def direct(self) -> bool:
+        """Whether the kernels read the routing themselves, without a sort."""
+        return self.stage1.tile.direct
+
 
 @dataclass(frozen=True, slots=True)
 class _Wish:
@@ -85,6 +97,7 @@ class _Wish:
     ksplit: int
     kernel1: str = ""
     kernel2: str = ""
+    direct: bool = False
 
 
 @dataclass(slots=True)
@@ -157,10 +170,10 @@ def make_plan(
     if wish.block_m == 0:
         wish = replace(wish, block_m=_default_block_m(problem))
     if overrides.block_m is not None:
-        wish = replace(wish, block_m=overrides.block_m)
+        wish = replace(wish, block_m=overrides.block_m, direct=False)
         log.reasons.append(f"block_m {overrides.block_m} was asked for")
     wish = replace(wish, ksplit=_split(case, wish, log))
-    chosen = next(_choices(case, wish), None)
+    chosen = _direct_choice(case, wish, log) or next(_choices(case, wish), None)
     if chosen is None:
         raise refusal(case)
     return _plan(case, wish, chosen, log)
@@ -186,7 +199,9 @@ def _row_wish(case: Case, table: ConfigTable, log: _Log) -> _Wish | None:
     refused = row_refusal(row, case)
     if refused is None:
         log.reasons += [f"tuned row {row.where}", *filter(None, [match.note])]
-        return _Wish(row.where, row.block_m, row.ksplit, row.kernel1, row.kernel2)
+        named = (case.kernels.named(name) for name in (row.kernel1, row.kernel2))
+        direct = any(kernel is not None and kernel.tile.direct for kernel in named)
+        return _Wish(row.where, row.block_m, row.ksplit, row.kernel1, row.kernel2, direct)
     if refused.stale:
         log.say(
             f"stale row in {row.file}",
@@ -231,15 +246,15 @@ def _rule_wish(case: Case, log: _Log) -> _Wish:
         asked.token, asked.topk, asked.experts, asked.inter_dim, asked.model_dim,
         case.facts.cu_num, forced=0,
     )  # fmt: skip
-    block_m = _default_block_m(asked)
+    block_m, direct = _default_block_m(asked), asked.token <= DIRECT_TOKENS
     if asked.kind is Kind.A4W4:
         if suggested:
             log.reasons.append(f"aiter's heuristic says ksplit {suggested}; a4w4 takes no split")
-        return _Wish(f"rule: a4w4 takes block_m {block_m}", block_m, 0)
+        return _Wish(f"rule: a4w4 takes block_m {block_m}", block_m, 0, direct=direct)
     legal = (k for k in KSPLITS if k <= suggested and _no_split(case, k) is None)
     ksplit = max(legal, default=1)
     log.reasons.append(f"aiter's heuristic says ksplit {suggested}, the largest legal is {ksplit}")
-    return _Wish(f"rule: a16w4 at tier {asked.token}", block_m, ksplit)
+    return _Wish(f"rule: a16w4 at tier {asked.token}", block_m, ksplit, direct=direct)
 
 
 def _no_split(case: Case, ksplit: int) -> str | None:
@@ -291,53 +306,77 @@ def _block_order(case: Case, wished: int) -> list[int]:
     return sorted(existing, key=lambda b: (distance[b], b))
 
 
-def _candidates(case: Case, stage: int, block_m: int) -> list[Instance]:
-    """Return the usable instances of a stage and block, those of the most CPU features first."""
+def _preference(instance: Instance) -> tuple[object, ...]:
+    """Order kernels of one stage: the most CPU features first, and deterministic ones.
+
+    Stage 1 requantises where stage 2 reads fp4; no other stage 2 can follow it then.
+    """
+    output = instance.tile.output
+    return (-len(instance.tile.requires), output is Output.ATOMIC, output is not Output.FP4)
+
+
+def _candidates(case: Case, stage: int, block_m: int, *, direct: bool) -> list[Instance]:
+    """Return the usable instances of a stage and block, the preferred first."""
     found = [
         instance
         for instance in case.kernels.instances
         if instance.stage == stage
         and instance.block_m == block_m
+        and instance.tile.direct is direct
         and case.refuses(instance) is None
     ]
-    return sorted(found, key=lambda instance: -len(instance.tile.requires))
+    return sorted(found, key=_preference)
 
 
-def _first(found: list[Instance], name: str) -> Instance | None:
-    """Return the instance called `name`, else the first."""
-    return next((i for i in found if i.name == name), found[0] if found else None)
-
-
-def _choices(case: Case, wish: _Wish) -> Iterator[tuple[Instance, Instance, int]]:
+def _choices(
+    case: Case, wish: _Wish, *, direct: bool = False
+) -> Iterator[tuple[Instance, Instance, int]]:
     """Yield (stage 1, stage 2, ksplit) that run the problem, the most wished first."""
     kinds = stage2_kinds(case)
     splits = (wish.ksplit, 1) if wish.ksplit > 1 else (wish.ksplit,)
-    for block_m in _block_order(case, wish.block_m):
-        firsts = _candidates(case, 1, block_m)
-        seconds = [i for i in _candidates(case, 2, block_m) if i.kind in kinds]
+    for block_m in (DIRECT_BLOCK_M,) if direct else _block_order(case, wish.block_m):
+        firsts = _candidates(case, 1, block_m, direct=direct)
+        seconds = [i for i in _candidates(case, 2, block_m, direct=direct) if i.kind in kinds]
         seconds.sort(key=lambda instance: kinds.index(instance.kind))
-        stage2 = _first(seconds, wish.kernel2)
         for ksplit in splits:
             able = [i for i in firsts if split_refusal(case.work, i, ksplit) is None]
-            stage1 = _first(able, wish.kernel1)
-            if stage1 is not None and stage2 is not None:
-                yield stage1, stage2, ksplit
+            pair = max(legal_pairs(able, seconds), key=partial(_granted, wish), default=None)
+            if pair is not None:
+                yield *pair, ksplit
+
+
+def _granted(wish: _Wish, pair: tuple[Instance, Instance]) -> int:
+    """Return how many of the named kernels a pair holds; among equals `max` takes the first."""
+    stage1, stage2 = pair
+    return (stage1.name == wish.kernel1) + (stage2.name == wish.kernel2)
+
+
+def _direct_choice(case: Case, wish: _Wish, log: _Log) -> tuple[Instance, Instance, int] | None:
+    """Return direct kernels where they are wished and run the problem unsplit, or None."""
+    if not wish.direct or (case.overrides.ksplit or 0) > 1:
+        return None
+    unsplit = replace(wish, ksplit=min(wish.ksplit, 1))
+    chosen = next(_choices(case, unsplit, direct=True), None)
+    if chosen is not None and not (wish.kernel1 or wish.kernel2):
+        log.reasons.append(f"up to {DIRECT_TOKENS} tokens run without a sort: {DIRECT}")
+    return chosen
 
 
 def _plan(case: Case, wish: _Wish, chosen: tuple[Instance, Instance, int], log: _Log) -> Plan:
     stage1, stage2, ksplit = chosen
     skip = case.asked.kind is Kind.A4W4 and stage2.kind is Kind.A16W4
-    if wish.block_m and stage1.block_m != wish.block_m:
+    direct = stage1.tile.direct
+    if not direct and wish.block_m and stage1.block_m != wish.block_m:
         log.say(
             "nearest block",
             f"no kernels of block_m {wish.block_m} run {describe(case.asked)}; block_m "
             f"{stage1.block_m} is used instead",
         )
-    if ksplit != wish.ksplit:
+    if not direct and ksplit != wish.ksplit:
         log.say(
             "no split kernel", f"no kernel splits by {wish.ksplit} here; ksplit {ksplit} is used"
         )
-    if skip and not case.overrides.skip_inter_quant and stage2.name != wish.kernel2:
+    if skip and not case.overrides.skip_inter_quant and not _granted(wish, (stage1, stage2)):
         log.say(
             "no a4w4 stage 2",
             f"no a4w4 stage-2 kernel runs {describe(case.asked)}; the intermediate stays bf16",

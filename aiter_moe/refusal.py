@@ -13,6 +13,7 @@ import torch
 
 from aiter_moe import dtypes
 from aiter_moe.codegen.instance import Instance
+from aiter_moe.codegen.pairs import legal_pairs
 from aiter_moe.configs.schema import format_dtype
 from aiter_moe.enums import ActivationType, GateMode, Kind, QuantType
 from aiter_moe.errors import UnsupportedProblemError
@@ -111,15 +112,15 @@ def _advice(case: Case) -> str:
 
 def _runs(problem: Problem, case: Case) -> bool:
     """Say whether some pair of kernels runs `problem` when nothing narrows the choice."""
-    blocks: list[set[int]] = [
-        {
-            i.block_m
+    firsts, seconds = (
+        [
+            i
             for i in case.kernels.instances
             if i.stage == stage and usable(problem, case.facts, i) is None
-        }
+        ]
         for stage in (1, 2)
-    ]
-    return bool(blocks[0] & blocks[1])
+    )
+    return next(legal_pairs(firsts, seconds), None) is not None
 
 
 def _neighbours(problem: Problem) -> Iterator[tuple[str, Problem]]:

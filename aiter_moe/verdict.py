@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from aiter_moe.codegen.constraints import KSPLITS, legal_ksplit
 from aiter_moe.codegen.instance import Instance
+from aiter_moe.codegen.pairs import legal_pairs, pair_refusal
 from aiter_moe.configs.provenance import template_hash
 from aiter_moe.configs.table import Row
 from aiter_moe.enums import Kind
@@ -191,6 +192,11 @@ def _stale_reasons(row: Row, case: Case) -> Iterator[str]:
         yield from _kernel_reasons(row, case, 1, row.kernel1)
     if row.kernel2:
         yield from _kernel_reasons(row, case, 2, row.kernel2)
+    stage1, stage2 = case.kernels.named(row.kernel1), case.kernels.named(row.kernel2)
+    if stage1 is not None and stage2 is not None:
+        reason = pair_refusal(stage1, stage2)
+        if reason is not None:
+            yield f"its kernels do not follow each other: {reason}"
     yield from _split_reasons(row, case)
 
 
@@ -222,9 +228,19 @@ def _override_reasons(row: Row, case: Case) -> Iterator[str]:
     if block_m is not None and row.block_m not in (0, block_m):
         yield f"its block_m is {row.block_m}, {block_m} was asked for"
     skip = case.overrides.skip_inter_quant
-    stage2 = case.kernels.named(row.kernel2)
-    if case.work.kind is Kind.A4W4 and stage2 is not None and skip is not None:
+    if case.work.kind is Kind.A4W4 and skip is not None:
+        yield from _way_reasons(row, case)
+
+
+def _way_reasons(row: Row, case: Case) -> Iterator[str]:
+    """Say whether the kernels of an a4w4 row go the other way between the stages."""
+    kinds = stage2_kinds(case)
+    stage1, stage2 = case.kernels.named(row.kernel1), case.kernels.named(row.kernel2)
+    if stage2 is not None and stage2.kind not in kinds:
         skips = stage2.kind is Kind.A16W4
-        if skips is not skip:
-            way = "leaves the intermediate bf16" if skips else "requantises the intermediate"
-            yield f"its stage 2 {way}, the other was asked for"
+        way = "leaves the intermediate bf16" if skips else "requantises the intermediate"
+        yield f"its stage 2 {way}, the other was asked for"
+    elif stage1 is not None and stage2 is None:
+        seconds = (i for i in case.kernels.instances if i.stage == 2 and i.kind in kinds)
+        if next(legal_pairs([stage1], seconds), None) is None:
+            yield f"no stage 2 of {'/'.join(map(str, kinds))} follows its stage 1, as asked for"

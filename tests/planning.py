@@ -11,7 +11,7 @@ import torch
 
 from aiter_moe import dtypes
 from aiter_moe.codegen.constraints import Rule
-from aiter_moe.codegen.instance import BLOCK_M, Instance
+from aiter_moe.codegen.instance import BLOCK_M, Instance, Output
 from aiter_moe.configs.table import Key, Row
 from aiter_moe.configs.writer import cells_of
 from aiter_moe.enums import ActivationType, Kind
@@ -31,6 +31,8 @@ class FakeTile:
     multiple: int = 32
     block_k: int = 64
     requires: frozenset[str] = frozenset()
+    output: Output = Output.BF16
+    direct: bool = False
 
     @property
     def template(self) -> str:
@@ -57,7 +59,7 @@ def catalogue(
     blocks: tuple[int, ...] = BLOCK_M,
     target: str = "gfx950",
 ) -> Kernels:
-    """Every kind, block and activation, with a split-k stage 1 for a16w4."""
+    """Every kind, block and activation, with a split-k stage 1 for a16w4, fp4 rows for a4w4."""
     found = []
     for kind in Kind:
         for block in blocks:
@@ -66,20 +68,33 @@ def catalogue(
                 found.append(Instance(target, kind, 1, block, act, False, one))
                 if kind is Kind.A16W4:
                     found.append(Instance(target, kind, 1, block, act, True, one))
-            found.append(Instance(target, kind, 2, block, None, False, tile(kind, 2, block)))
+                else:
+                    fp4 = replace(one, label=f"{one.label}_fp4", output=Output.FP4)
+                    found.append(Instance(target, kind, 1, block, act, False, fp4))
+            down = replace(tile(kind, 2, block), output=Output.ROWS)
+            found.append(Instance(target, kind, 2, block, None, False, down))
     return Kernels(target, tuple(found), HASH)
 
 
 KERNELS = catalogue()
 
 
-def name(kind: str, stage: int, block: int, act: str = "silu", split: bool = False) -> str:
-    """The name of an instance of `catalogue`."""
+def name(
+    kind: str,
+    stage: int,
+    block: int,
+    act: str = "silu",
+    split: bool = False,
+    output: Output | None = None,
+) -> str:
+    """The name of an instance of `catalogue`; stage 1 of a4w4 leaves fp4 unless told otherwise."""
+    usual = Output.ROWS if stage == 2 else Output.FP4 if kind == "a4w4" else Output.BF16
     found = [
         i.name
         for i in KERNELS.instances
         if (i.kind.value, i.stage, i.block_m, i.split_k) == (kind, stage, block, split)
         and (stage == 2 or i.activation.name.lower() == act)
+        and i.tile.output is (output or usual)
     ]
     assert len(found) == 1
     return found[0]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Why one pair of kernels is chosen: medians, what counts as a tie, and who wins one.
 
-Pure: samples in, choice out. Both stages of a plan share one sort, so pairs have one block_m.
+Pure: samples in, choice out. Which kernels may follow each other is `codegen.pairs`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from math import hypot, sqrt
 from statistics import median, quantiles
 
+from aiter_moe.codegen.pairs import pair_refusal
 from aiter_moe.errors import UnsupportedProblemError
 from aiter_moe.tuning.candidates import Candidate
 from aiter_moe.tuning.outcomes import Ok, Outcome, describe
@@ -50,7 +51,7 @@ def timing(samples: Sequence[int]) -> Timing:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A stage-1 and a stage-2 trial with one block_m.
+    """A stage-1 and a stage-2 trial whose kernels may follow each other.
 
     Attributes
     ----------
@@ -92,14 +93,13 @@ def is_timed(trial: Trial) -> bool:
 
 
 def pairs(trials: Iterable[Trial]) -> list[Choice]:
-    """Return every pair of timed trials of both stages with one block_m."""
+    """Return every pair of timed trials whose kernels may follow each other."""
     timed = [t for t in trials if is_timed(t)]
     return [
         Choice(first, second)
         for first in timed
         for second in timed
-        if (first.candidate.stage, second.candidate.stage) == (1, 2)
-        and first.candidate.block_m == second.candidate.block_m
+        if pair_refusal(first.candidate.instance, second.candidate.instance) is None
     ]
 
 
@@ -138,7 +138,7 @@ def select(trials: Sequence[Trial], incumbent: tuple[Candidate, Candidate] | Non
     if not found:
         reasons = "\n".join(f"  {t.candidate}: {describe(t.outcome)}" for t in trials)
         raise UnsupportedProblemError(
-            "no pair of kernels is right in both stages at one block_m; candidates:\n"
+            "no two kernels that may follow each other are right in both stages; candidates:\n"
             + (reasons or "  none")
         )
     best = min(found, key=lambda pair: pair.total.median_ns)

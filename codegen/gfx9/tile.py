@@ -102,7 +102,8 @@ class Gfx9Tile:
     @property
     def template(self) -> str:
         """Template of the stage."""
-        return f"gfx9_stage{self.stage}{'_splitk' if self.split_k else ''}.hip.j2"
+        direct, split = "direct_" * self.direct, "_splitk" * self.split_k
+        return f"gfx9_{direct}stage{self.stage}{split}.hip.j2"
 
     @property
     def requires(self) -> frozenset[str]:

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from planning import FACTS, KERNELS, FakeTile, catalogue, name, problem, row
 
 from aiter_moe import dtypes
+from aiter_moe.codegen.instance import Output
+from aiter_moe.codegen.pairs import pair_refusal
 from aiter_moe.configs.table import ConfigTable
 from aiter_moe.enums import ActivationType, Kind
 from aiter_moe.errors import UnsupportedProblemError
@@ -82,6 +84,7 @@ STALE = {
     "other templates": {"template_hash": "f" * 16},
     "a split without a split kernel": {"ksplit": 2},
     "a split kernel without a split": {"kernel1": name("a16w4", 1, 32, split=True)},
+    "stages that do not fit": {"kernel2": name("a16w4", 2, 64)},
     "an odd split": {"kernel1": name("a16w4", 1, 32, split=True), "ksplit": 3},
     "one stage": {"run_1stage": True},
 }
@@ -118,13 +121,24 @@ def test_a_row_without_names_gives_its_block_and_split():
 
 def test_an_a4w4_row_may_leave_the_intermediate_bf16():
     of = problem("a4w4")
-    skipping = row(of, kernel2=name("a16w4", 2, 32))
+    bf16 = name("a4w4", 1, 32, output=Output.BF16)
+    skipping = row(of, kernel1=bf16, kernel2=name("a16w4", 2, 32))
     assert plan(of, skipping).skip_inter_quant
+    assert plan(of, row(of, kernel1=bf16, kernel2=""), skip_inter_quant=True).stage1.name == bf16
     assert plan(of, skipping).stage2.kind is Kind.A16W4
     kept = plan(of, skipping, skip_inter_quant=False)
     assert (kept.skip_inter_quant, kept.stage2.kind) == (False, Kind.A4W4)
     assert kept.source.startswith("rule")
     assert not warnings(kept)
+
+
+def test_the_named_stage_1_decides_what_follows_it():
+    of = problem("a4w4")
+    fp4 = row(of, kernel2="")
+    assert plan(of, fp4).stage2.kind is Kind.A4W4
+    refused = plan(of, fp4, skip_inter_quant=True)
+    assert refused.source.startswith("rule")
+    assert any("no stage 2 of a16w4 follows" in reason for reason in refused.reasons)
 
 
 def test_a_caller_may_ask_for_either_way_between_the_stages():
@@ -183,6 +197,65 @@ def test_an_illegal_forced_split_is_ignored_aloud(ksplit, why):
     assert found.ksplit == 1
     (text,) = warnings(found)
     assert why in text
+
+
+def with_direct(stages=(1, 2)):
+    """The catalogue with kernels that read the routing themselves."""
+    direct = [
+        replace(i, tile=replace(i.tile, label=f"{i.tile.label}_direct", direct=True, output=output))
+        for i in KERNELS.instances
+        if i.stage in stages and i.block_m == 16 and not i.split_k
+        for output in [Output.FINAL if i.stage == 2 else i.tile.output]
+    ]
+    return replace(KERNELS, instances=KERNELS.instances + tuple(direct))
+
+
+@pytest.mark.parametrize("kind", ["a16w4", "a4w4"])
+def test_a_few_tokens_run_without_a_sort_where_nothing_is_tuned(kind):
+    found = plan(problem(kind), kernels=with_direct())
+    assert found.direct and found.stage2.tile.direct and found.stage2.tile.output is Output.FINAL
+    assert found.block_m == 16
+    assert found.ksplit == (0 if kind == "a4w4" else 1)
+    assert any("without a sort" in reason for reason in found.reasons)
+    assert not warnings(found)
+    assert not plan(problem(kind, token=32), kernels=with_direct()).direct
+    assert not plan(problem(kind), kernels=with_direct((1,))).direct
+
+
+def test_what_needs_a_sort_is_not_run_without_one():
+    direct = with_direct()
+    assert not plan(problem(), kernels=direct, block_m=16).direct
+    assert not plan(problem(), kernels=direct, ksplit=2).direct
+    assert not plan(problem(), row(problem()), kernels=direct).direct
+    assert plan(problem(), kernels=direct, ksplit=-1).direct
+    skipping = plan(problem("a4w4"), kernels=direct, skip_inter_quant=True)
+    assert skipping.direct and skipping.skip_inter_quant
+
+
+def test_a_row_may_name_direct_kernels():
+    kernels = with_direct()
+    names = {
+        i.stage: i.name
+        for i in kernels.instances
+        if i.tile.direct and i.kind is Kind.A16W4 and i.activation in (None, ActivationType.Silu)
+    }
+    fields = {"block_m": 16, "kernel1": names[1], "kernel2": names[2]}
+    found = plan(problem(), row(problem(), **fields), kernels=kernels)
+    assert (found.stage1.name, found.stage2.name) == (names[1], names[2])
+    mixed = plan(
+        problem(), row(problem(), **fields | {"kernel2": name("a16w4", 2, 16)}), kernels=kernels
+    )
+    assert "alone reads the routing directly" in warnings(mixed)[0]
+
+
+def test_rows_are_summed_in_a_fixed_order_unless_a_row_names_atomics():
+    atomic = replace(KERNELS.instances[-1].tile, label="t_atomic", output=Output.ATOMIC)
+    added = tuple(replace(i, tile=atomic) for i in KERNELS.instances if i.stage == 2)
+    kernels = replace(KERNELS, instances=added + KERNELS.instances)
+    assert plan(problem(), kernels=kernels).stage2.tile.output is Output.ROWS
+    named = next(i for i in added if (i.kind, i.block_m) == (Kind.A16W4, 32))
+    found = plan(problem(), row(problem(), kernel2=named.name), kernels=kernels)
+    assert found.stage2 == named
 
 
 def test_rows_can_be_ignored():
@@ -269,6 +342,7 @@ def test_whatever_is_asked_the_plan_obeys_the_rules(kind, tier, sizes, tuned, as
     assert found.stage1.block_m == found.stage2.block_m == found.block_m
     assert of.supports(found.stage1)
     assert of.supports(found.stage2)
+    assert pair_refusal(found.stage1, found.stage2) is None
     if kind == "a4w4":
         assert found.ksplit == 0
         assert found.skip_inter_quant is (found.stage2.kind is Kind.A16W4) is bool(skip)
