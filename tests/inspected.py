@@ -46,7 +46,7 @@ def code_object(
 ) -> bytes:  # fmt: skip
     """Return a code object of one kernel per body, all of the same resources."""
     figures = {"vgprs": vgprs, "lds": lds, "threads": threads, "spills": spills}
-    accum = max(4, min(256, -(-vgprs // 8) * 8))
+    accum = min(256, vgprs // 4 * 4)
     text = "".join(
         KERNEL.format(name=name, body=body, accum=accum, **figures) for name, body in bodies.items()
     )

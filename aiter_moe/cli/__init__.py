@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The console command ``aiter-moe``: build, verify, tune and look up kernels."""
+"""The console command ``aiter-moe``: build, verify, inspect, tune and look up kernels."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ def _run() -> None:
 
     from aiter_moe.cli.build import build
     from aiter_moe.cli.config import config
+    from aiter_moe.cli.inspect import inspect
     from aiter_moe.cli.lookup import lookup
     from aiter_moe.cli.options import options
     from aiter_moe.cli.tune import tune
@@ -47,6 +48,6 @@ def _run() -> None:
         pretty_exceptions_enable=False,
     )
     app.callback()(options)
-    for command in (tune, build, verify, lookup, config):
+    for command in (tune, build, verify, inspect, lookup, config):
         app.command()(command)
     app(prog_name="aiter-moe")

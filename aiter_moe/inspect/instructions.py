@@ -136,6 +136,11 @@ class Instruction:
         """Bytes all lanes of a wave move."""
         return LANES * self.lane_bytes
 
+    @property
+    def is_non_temporal(self) -> bool:
+        """Whether a memory instruction streams past the caches."""
+        return " nt" in self.text
+
     @cached_property
     def waits(self) -> dict[str, int]:
         """Counters a wait names, and what each may hold afterwards."""

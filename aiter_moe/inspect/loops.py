@@ -8,8 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from aiter_moe.inspect.dataflow import Dataflow
 from aiter_moe.inspect.flow import Blocks, loops_of
-from aiter_moe.inspect.instructions import VECTOR_ALU, Group, Instruction, Register
+from aiter_moe.inspect.instructions import VECTOR_ALU, Group, Instruction
+
+# Bytes a lane, from which on a load brings codes of weights.
+WIDE = 8
 
 
 @dataclass(frozen=True)
@@ -83,42 +87,32 @@ class Loop:
     @cached_property
     def address_valu(self) -> tuple[Instruction, ...]:
         """Vector instructions whose results, also by way of others, are part of an address."""
-        found: set[int] = set()
+        flow, found = Dataflow(self.instructions), set[int]()
         for at, instruction in enumerate(self.instructions):
-            for register in instruction.address:
-                self._trace(register, at, found)
-        return tuple(i for at, i in enumerate(self.instructions) if at in found and _is_valu(i))
-
-    def _trace(self, register: Register, at: int, found: set[int]) -> None:
-        """Add what makes up a register that is read at `at`, the turn before included."""
-        waiting = [(register, at)]
-        while waiting:
-            register, at = waiting.pop()
-            source = self._last_write(register, at)
-            if source is None or source in found:
-                continue
-            if self.instructions[source].group in VECTOR_ALU | {Group.SALU}:
-                found.add(source)
-                waiting += [(read, source) for read in self.instructions[source].reads]
-
-    def _last_write(self, register: Register, at: int) -> int | None:
-        """Return which instruction wrote a register last before `at`, round the loop."""
-        places = self._writers.get(register)
-        if not places:
-            return None
-        return max((place for place in places if place < at), default=places[-1])
+            found |= set(flow.origins(instruction.address, at))
+        return tuple(
+            i for at, i in enumerate(self.instructions) if at in found and i.group in VECTOR_ALU
+        )
 
     @cached_property
-    def _writers(self) -> dict[Register, list[int]]:
-        found: dict[Register, list[int]] = {}
+    def weight_loads(self) -> frozenset[int]:
+        """Byte offsets of the loads that bring weights: wide ones, to registers and not on to LDS.
+
+        Loads of at most 4 bytes a lane bring scales, and rows of activations go through LDS. Where
+        some wide loads are non-temporal and some are not, the former bring weights.
+        """
+        flow, passed_on = Dataflow(self.instructions), set[int]()
         for at, instruction in enumerate(self.instructions):
-            for register in instruction.writes:
-                found.setdefault(register, []).append(at)
-        return found
-
-
-def _is_valu(instruction: Instruction) -> bool:
-    return instruction.group in VECTOR_ALU
+            if instruction.group is Group.LDS_WRITE:
+                data = instruction.reads - instruction.address
+                passed_on |= set(flow.origins(data, at))
+        wide = [
+            i
+            for at, i in enumerate(self.instructions)
+            if i.group is Group.LOAD and i.lane_bytes >= WIDE and at not in passed_on
+        ]
+        streamed = [i for i in wide if i.is_non_temporal]
+        return frozenset(i.pc for i in streamed or wide)
 
 
 def loops_in(blocks: Blocks) -> tuple[Loop, ...]:
