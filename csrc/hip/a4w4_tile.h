@@ -98,13 +98,22 @@ template <class ShapeT> struct A4W4 {
     unroll<Shape::strips>([&]<int i>() { w_scale[i] = not_before(r.weights.scale[i]) & bytes; });
     unroll<scale_dwords>(
         [&]<int i>() { x_scale[i] = (not_before(r.x_scale[i]) & bytes) >> x_shift; });
+    u32x4 rows[2][Shape::row_tiles];
     unroll<2>([&]<int half>() {
       unroll<Shape::row_tiles>([&]<int m>() {
         const auto* fragment = stage + (2 * m + half) * fragment_bytes + lane() * 16;
-        const u32x4 rows = *(const AITER_MOE_LDS u32x4*)(fragment);
+        rows[half][m] = *(const AITER_MOE_LDS u32x4*)(fragment);
+      });
+    });
+    unroll<2>([&]<int half>() {
+      pin(sums);
+      wait_lds<half == 0 ? Shape::row_tiles : 0>();
+      pin(sums);
+      unroll<Shape::row_tiles>([&]<int m>() {
         unroll<Shape::weight_tiles>([&]<int t>() {
           sums[m][t] = mfma_fp4<2 * half + t % 2, 2 * half + m % 2>(
-              r.weights.code[t][half], rows, sums[m][t], w_scale[t / 2], x_scale[m / 2]);
+              r.weights.code[t][half], rows[half][m], sums[m][t], w_scale[t / 2],
+              x_scale[m / 2]);
         });
       });
     });

@@ -77,19 +77,27 @@ AITER_MOE_DEVICE void store_f32x4(float* p, f32x4 value) {
   *reinterpret_cast<f32x4_row AITER_MOE_GLOBAL*>(global(p)) = value;
 }
 
+// A uniform count that the compiler does not express by another.
+AITER_MOE_DEVICE int counted_apart(int value) {
+  asm volatile("" : "+s"(value));
+  return value;
+}
+
 // A byte range read through a buffer descriptor: what lies outside reads as 0. Whether the
 // scalar offset takes part in the range check is documented both ways, so callers mask lanes by
 // the vector offset alone (`outside`) and keep every scalar offset below 2 GiB.
 struct Buffer {
   const void* base;
   int bytes;
+  // Each descriptor its own copy: one that several share is copied into place in every loop.
+  int flags = counted_apart(raw_dwords);
+  static constexpr int raw_dwords = 0x00020000;
 };
 constexpr int outside = static_cast<int>(0x80000000u);
 constexpr int non_temporal = 2;
 
 AITER_MOE_DEVICE __amdgpu_buffer_rsrc_t descriptor(Buffer b) {
-  constexpr int raw_dwords = 0x00020000;
-  return __builtin_amdgcn_make_buffer_rsrc(const_cast<void*>(b.base), 0, b.bytes, raw_dwords);
+  return __builtin_amdgcn_make_buffer_rsrc(const_cast<void*>(b.base), 0, b.bytes, b.flags);
 }
 template <int Hint = 0> AITER_MOE_DEVICE u32x4 load128(Buffer b, int vector, int scalar) {
   return __builtin_amdgcn_raw_buffer_load_b128(descriptor(b), vector, scalar, Hint);
@@ -118,11 +126,6 @@ AITER_MOE_DEVICE int not_before(int value) {
   asm volatile("" : "+v"(value));
   return value;
 }
-// A uniform count that the compiler does not express by another.
-AITER_MOE_DEVICE int counted_apart(int value) {
-  asm volatile("" : "+s"(value));
-  return value;
-}
 AITER_MOE_DEVICE void memory_order() { asm volatile("" ::: "memory"); }
 // The same uniform address, anew from here on. Sums of a loop-invariant address are kept in scalar
 // registers all through the loop, which runs out of them when there are many.
@@ -137,11 +140,12 @@ template <int Pending> AITER_MOE_DEVICE void wait_loads() {
   constexpr int other_counters = (7 << 4) | (15 << 8);
   __builtin_amdgcn_s_waitcnt((Pending & 15) | ((Pending >> 4) << 14) | other_counters);
 }
-// Waits until the LDS has done all this wave asked of it.
-AITER_MOE_DEVICE void wait_lds() {
+// Waits until the LDS has done all but the last `Pending` accesses this wave asked of it.
+template <int Pending = 0> AITER_MOE_DEVICE void wait_lds() {
+  static_assert(Pending >= 0 && Pending < 16, "lgkmcnt has 4 bits");
   constexpr int other_counters = 15 | (3 << 14) | (7 << 4);
   memory_order();
-  __builtin_amdgcn_s_waitcnt(other_counters);
+  __builtin_amdgcn_s_waitcnt(other_counters | (Pending << 8));
 }
 AITER_MOE_DEVICE void barrier() {
   memory_order();
