@@ -19,6 +19,7 @@ from typing import Any
 
 from aiter_moe import env
 from aiter_moe.codegen.cache import LOG, ArtifactCache, default_cache, write_manifest
+from aiter_moe.codegen.cktile.compiler import preprocessed_headers
 from aiter_moe.codegen.compiler import Compiler, NoCompilerError
 from aiter_moe.codegen.includes import csrc_root, headers_of
 from aiter_moe.codegen.key import KeyInputs, artifact_key, source_key
@@ -87,7 +88,7 @@ def is_cached(
     """
     cache, csrc = cache or default_cache(), csrc or csrc_root()
     try:
-        compiler = compiler_for(unit.target)
+        compiler = compiler_for(unit.target, unit.family)
     except NoCompilerError:
         return _prebuilt(unit, cache, csrc).key, True
     job = _job(unit, compiler, csrc)
@@ -144,7 +145,7 @@ def _report(
 ) -> tuple[Artifact, bool]:
     """Return the artifact and whether it was cached."""
     try:
-        compiler = compiler_for(unit.target)
+        compiler = compiler_for(unit.target, unit.family)
     except NoCompilerError:
         return _prebuilt(unit, cache, csrc), True
     job = _job(unit, compiler, csrc)
@@ -155,13 +156,19 @@ def _report(
 
 
 def _job(unit: BuildUnit, compiler: Compiler, csrc: Path) -> _Job:
-    headers = headers_of(unit.source, csrc, unit.name)
+    headers = (
+        preprocessed_headers(compiler, unit, csrc)
+        if unit.family
+        else headers_of(unit.source, csrc, unit.name)
+    )
     inputs = KeyInputs(unit, headers, compiler.recipe, compiler.identity)
     return _Job(unit, compiler, csrc, source_key(unit, headers), artifact_key(inputs))
 
 
 def _prebuilt(unit: BuildUnit, cache: ArtifactCache, csrc: Path) -> Artifact:
     """Return what another compiler made of the same source, on a machine without one."""
+    if unit.family:
+        compiler_for(unit.target, unit.family)  # raises: only a preprocessor knows its headers
     key = source_key(unit, headers_of(unit.source, csrc, unit.name))
     found = cache.find_source(unit.target, key, _machine(unit), unit.artifact_name)
     if found is None:

@@ -118,6 +118,11 @@ class Instance:
         return "aiter_moe_" + "_".join(parts)
 
     @property
+    def family(self) -> str:
+        """Whose device code it is made from: ours (""), or another that is used where named."""
+        return ""
+
+    @property
     def constraints(self) -> Sequence[Constraint]:
         """Everything a problem must meet to run on this instance."""
         from aiter_moe.codegen.constraints import GENERAL

@@ -76,7 +76,8 @@ def render(instance: Instance, templates: Path | None = None) -> BuildUnit:
     file_name = f"{instance.name}.{extension}"
     flags = tuple(instance.tile.compile_flags)
     header = _header(instance.target, f"{instance.name}, from {name}", file_name, flags)
-    return BuildUnit(instance.name, instance.target, file_name, header + body, flags)
+    source = header + body
+    return BuildUnit(instance.name, instance.target, file_name, source, flags, instance.family)
 
 
 def runtime_unit(features: frozenset[str] = frozenset()) -> BuildUnit:

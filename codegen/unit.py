@@ -29,6 +29,8 @@ class BuildUnit:
         Text of the source file; its includes are found under csrc/.
     flags : tuple of str
         Compiler flags beside those of the target.
+    family : str
+        Third-party headers the source is made from (``cktile``); "" for csrc/ alone.
     """
 
     name: str
@@ -36,6 +38,7 @@ class BuildUnit:
     file_name: str
     source: str
     flags: tuple[str, ...] = ()
+    family: str = ""
 
     @property
     def artifact_name(self) -> str:

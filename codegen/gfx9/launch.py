@@ -71,7 +71,7 @@ def launches(instance: Instance, args: ctypes.Structure) -> tuple[Launch, ...]:
     Parameters
     ----------
     instance : Instance
-        A gfx9 instance.
+        An instance for a gfx9 GPU, of whatever family.
     args : StageArgs
         The arguments it will be started with (`aiter_moe.targets.arguments`).
 
@@ -81,6 +81,10 @@ def launches(instance: Instance, args: ctypes.Structure) -> tuple[Launch, ...]:
         If a size breaks what the kernel relies on: whole strips of 32 columns, aligned rows,
         31-bit offsets.
     """
+    if instance.family:
+        from aiter_moe.codegen.cktile.launch import cktile_launches
+
+        return cktile_launches(instance, args)
     reason = _refuse(instance, args)
     if reason is not None:
         raise LaunchError(f"{instance.name} cannot be launched: {reason}; choose another plan")
