@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from aiter_moe.codegen.catalogue import Family, family_note
 from aiter_moe.codegen.instance import Instance
 from aiter_moe.configs.lookup import find, stamps, table_of
 from aiter_moe.configs.table import ConfigTable, Key, Row
@@ -44,6 +45,8 @@ class Explanation:
         Instances of the target that run the problem, in catalogue order.
     rejected : tuple of (stage, line)
         The others by reason, the nearest misses first.
+    left_out : str
+        Why kernels of another family are not among them, or "".
     """
 
     problem: Problem
@@ -55,6 +58,7 @@ class Explanation:
     other_rows: int
     running: tuple[Instance, ...]
     rejected: tuple[tuple[int, str], ...]
+    left_out: str = ""
 
     def choice(self) -> str:
         """Return what was chosen and from where, or the error."""
@@ -83,6 +87,7 @@ class Explanation:
         lines += [f"  {where}: {verdict}" for where, verdict in self.rows]
         for stage in (1, 2):
             lines += self._stage_lines(stage)
+        lines += filter(None, [self.left_out])
         return "\n".join(lines)
 
     def _stage_lines(self, stage: int) -> list[str]:
@@ -148,6 +153,7 @@ def explain(
             for stage in (1, 2)
             for line in grouped(case, {i: r for i, r in reasons.items() if i.stage == stage})
         ),
+        left_out=family_note(kernels.target, Family.ALL),
     )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
-from aiter_moe.codegen.catalogue import TARGETS, catalogue
+from aiter_moe.codegen.catalogue import TARGETS, offered
 from aiter_moe.codegen.constraints import KSPLITS
 from aiter_moe.codegen.instance import Instance, Output
 from aiter_moe.codegen.pairs import legal_pairs
@@ -127,7 +127,7 @@ def kernels_of(facts: DeviceFacts) -> Kernels:
             f"target {facts.gfx} has no kernels in this version; there are kernels for "
             f"{', '.join(TARGETS)}; set AITER_MOE_TARGET to one of them"
         )
-    return Kernels(facts.gfx, catalogue(facts.gfx))
+    return Kernels(facts.gfx, offered(facts.gfx))
 
 
 def make_plan(
@@ -315,12 +315,18 @@ def _preference(instance: Instance) -> tuple[object, ...]:
     return (-len(instance.tile.requires), output is Output.ATOMIC, output is not Output.FP4)
 
 
-def _candidates(case: Case, stage: int, block_m: int, *, direct: bool) -> list[Instance]:
-    """Return the usable instances of a stage and block, the preferred first."""
+def _candidates(
+    case: Case, stage: int, block_m: int, *, direct: bool, named: str
+) -> list[Instance]:
+    """Return the usable instances of a stage and block, the preferred first.
+
+    Of other families only the one that is `named`.
+    """
     found = [
         instance
         for instance in case.kernels.instances
         if instance.stage == stage
+        and (not instance.family or instance.name == named)
         and instance.block_m == block_m
         and instance.tile.direct is direct
         and case.refuses(instance) is None
@@ -335,8 +341,9 @@ def _choices(
     kinds = stage2_kinds(case)
     splits = (wish.ksplit, 1) if wish.ksplit > 1 else (wish.ksplit,)
     for block_m in (DIRECT_BLOCK_M,) if direct else _block_order(case, wish.block_m):
-        firsts = _candidates(case, 1, block_m, direct=direct)
-        seconds = [i for i in _candidates(case, 2, block_m, direct=direct) if i.kind in kinds]
+        firsts = _candidates(case, 1, block_m, direct=direct, named=wish.kernel1)
+        seconds = _candidates(case, 2, block_m, direct=direct, named=wish.kernel2)
+        seconds = [instance for instance in seconds if instance.kind in kinds]
         seconds.sort(key=lambda instance: kinds.index(instance.kind))
         for ksplit in splits:
             able = [i for i in firsts if split_refusal(case.work, i, ksplit) is None]

@@ -92,6 +92,9 @@ class Problem:
         Both stages add a per-expert f32 bias.
     gate_mode : GateMode
         Row order of w1: gate rows then up rows, or interleaved by 16.
+    hidden_pad, intermediate_pad : int
+        Elements by which the weights are larger than `model_dim` and `inter_dim`; most kernels
+        do not mind.
     """
 
     token: int
@@ -108,6 +111,8 @@ class Problem:
     doweight_stage1: bool = False
     has_bias: bool = False
     gate_mode: GateMode = GateMode.SEPARATED
+    hidden_pad: int = 0
+    intermediate_pad: int = 0
 
     @property
     def kind(self) -> Kind:

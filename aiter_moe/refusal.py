@@ -85,7 +85,7 @@ def refusal(case: Case) -> UnsupportedProblemError:
 
 
 def _stage_lines(case: Case, stage: int) -> list[str]:
-    instances = [i for i in case.kernels.instances if i.stage == stage]
+    instances = [i for i in case.kernels.defaults if i.stage == stage]
     if stage == 2:
         instances = [i for i in instances if i.kind in stage2_kinds(case)]
     if not instances:
@@ -115,7 +115,7 @@ def _runs(problem: Problem, case: Case) -> bool:
     firsts, seconds = (
         [
             i
-            for i in case.kernels.instances
+            for i in case.kernels.defaults
             if i.stage == stage and usable(problem, case.facts, i) is None
         ]
         for stage in (1, 2)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from aiter_moe.codegen.catalogue import why_no_kernel
 from aiter_moe.codegen.constraints import KSPLITS, legal_ksplit
 from aiter_moe.codegen.instance import Instance
 from aiter_moe.codegen.pairs import legal_pairs, pair_refusal
@@ -75,6 +76,11 @@ class Kernels:
         """Return the hash of the sources these instances are made from."""
         return template_hash(self.target) if self.template_hash is None else self.template_hash
 
+    @property
+    def defaults(self) -> tuple[Instance, ...]:
+        """Instances that are chosen without being named."""
+        return tuple(i for i in self.instances if not i.family)
+
     def named(self, name: str) -> Instance | None:
         """Return the instance of this name, compared as a whole."""
         return next((i for i in self.instances if i.name == name), None)
@@ -92,10 +98,14 @@ def computed(problem: Problem, overrides: Overrides) -> Problem:
     """Return the problem with the sizes that are computed: whole MX blocks without the padding."""
     if not overrides.hidden_pad and not overrides.intermediate_pad:
         return problem
+    model_dim = round_up(problem.model_dim - overrides.hidden_pad, MX_BLOCK)
+    inter_dim = round_up(problem.inter_dim - overrides.intermediate_pad, MX_BLOCK)
     return replace(
         problem,
-        model_dim=round_up(problem.model_dim - overrides.hidden_pad, MX_BLOCK),
-        inter_dim=round_up(problem.inter_dim - overrides.intermediate_pad, MX_BLOCK),
+        model_dim=model_dim,
+        inter_dim=inter_dim,
+        hidden_pad=problem.model_dim - model_dim,
+        intermediate_pad=problem.inter_dim - inter_dim,
     )
 
 
@@ -203,7 +213,8 @@ def _stale_reasons(row: Row, case: Case) -> Iterator[str]:
 def _kernel_reasons(row: Row, case: Case, stage: int, name: str) -> Iterator[str]:
     instance = case.kernels.named(name)
     if instance is None:
-        yield f"no kernel {name} in the catalogue of {case.kernels.target}"
+        why = why_no_kernel(case.kernels.target, name)
+        yield f"no kernel {name} in the catalogue of {case.kernels.target}" + (why and f": {why}")
         return
     if instance.stage != stage:
         yield f"kernelName{stage} {name} is a kernel of stage {instance.stage}"

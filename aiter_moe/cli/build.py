@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from aiter_moe.cli import INTERRUPTED
+from aiter_moe.codegen.catalogue import Family, family_note
 from aiter_moe.enums import Kind
 from aiter_moe.errors import ArgumentError
 
@@ -51,20 +52,26 @@ def build(  # noqa: PLR0913, PLR0917  # every parameter is an option
     all_isa: Annotated[
         bool, typer.Option("--all-isa", help="cpu: also kernels this CPU cannot run.")
     ] = False,
+    family: Annotated[
+        Family, typer.Option(help="Our kernels, CK-tile's (25 s each), or all.")
+    ] = Family.OWN,
 ) -> None:
     """Compile the kernels of a target and print what each takes; exit 1 on a failure or spill."""
     from aiter_moe.codegen.render import render, runtime_unit
 
     features = _features(target)
-    instances = select(target, kind, stage, name, None if all_isa else features)
+    instances = select(target, kind, stage, name, None if all_isa else features, family)
     units = [render(instance) for instance in instances]
     if target == "cpu":
         units.insert(0, runtime_unit(features))
     cache = _cache(cache_dir)
     if plan:
         _print_plan(units, cache)
-        return
-    if not _build_all(units, jobs, cache):
+    well = plan or _build_all(units, jobs, cache)
+    note = family_note(target, family)
+    if note:
+        print(note)
+    if not well:
         raise typer.Exit(1)
 
 
@@ -74,6 +81,7 @@ def select(
     stage: int | None = None,
     name: str | None = None,
     features: frozenset[str] | None = None,
+    family: Family = Family.OWN,
 ) -> list[Instance]:
     """Return the instances of a target's catalogue that the filters leave, in its order.
 
@@ -81,18 +89,20 @@ def select(
     ----------
     features : frozenset of str, optional
         Features of the machine; instances that need others are left out. None keeps all.
+    family : Family
+        Whose kernels.
 
     Raises
     ------
     ArgumentError
         If nothing is left.
     """
-    from aiter_moe.codegen.catalogue import catalogue
+    from aiter_moe.codegen.catalogue import of_family
 
     pattern = name if name is None or set(name) & set("*?[") else f"*{name}*"
     chosen = [
         instance
-        for instance in catalogue(target)
+        for instance in of_family(target, family)
         if (kind is None or instance.kind is kind)
         and (stage is None or instance.stage == stage)
         and (pattern is None or fnmatch.fnmatchcase(instance.name, pattern))

@@ -17,6 +17,7 @@ import typer
 
 from aiter_moe.cli import INTERRUPTED
 from aiter_moe.cli.terminal import Lines, Status, show_table, watcher
+from aiter_moe.codegen.catalogue import Family, family_note
 from aiter_moe.errors import AiterMoeError, ArgumentError
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def _matching(names: Sequence[str], patterns: Sequence[str]) -> set[str]:
 
 
 def select(
-    target: Target, csv: Path | None, patterns: Sequence[str]
+    target: Target, csv: Path | None, patterns: Sequence[str], family: Family = Family.OWN
 ) -> tuple[tuple[Instance, ...], tuple[Pass, ...]]:
     """Return the kernels and whole passes that the options leave.
 
@@ -115,11 +116,12 @@ def select(
     ArgumentError
         If nothing is left, or a CSV names an unknown kernel.
     """
-    from aiter_moe.codegen.catalogue import catalogue
+    from aiter_moe.codegen.catalogue import of_family
     from aiter_moe.verify.passes import passes_of
 
-    instances = catalogue(target.facts.gfx)
-    passes = tuple(passes_of(frozenset(i.kind for i in instances)))
+    instances = of_family(target.facts.gfx, Family.ALL if csv is not None else family)
+    # a pass takes the kernels of a plan, which are ours
+    passes = tuple(passes_of(frozenset(i.kind for i in instances if not i.family)))
     if csv is not None:
         names = named_kernels(csv, target)
         instances, passes = tuple(i for i in instances if i.name in names), ()
@@ -130,7 +132,7 @@ def select(
     if not wanted:
         raise ArgumentError(
             f"no kernel and no pass of {target.name} matches {', '.join(patterns)}; "
-            f"`aiter-moe build --target {target.facts.gfx} --plan` lists the kernels"
+            f"`aiter-moe build --target {target.facts.gfx} --plan --family all` lists the kernels"
         )
     return kernels, chosen
 
@@ -191,13 +193,13 @@ def _print_result(console: Console, summary: Summary, job: Job) -> None:
 
 def _job(  # noqa: PLR0913, PLR0917 - the options
     name: str, csv: Path | None, patterns: list[str], seed: int, full: bool, threads: int,
-    checks: bool, controls: bool,
+    checks: bool, controls: bool, family: Family,
 ) -> Job:  # fmt: skip
     from aiter_moe.targets.registry import executing_target
     from aiter_moe.verify.sweep import Job
 
     target = executing_target(name)
-    instances, passes = select(target, csv, patterns)
+    instances, passes = select(target, csv, patterns, family)
     usable, lacking = _usable(target, instances)
     return Job(target, usable, passes, lacking, seed, full, threads, checks, controls)
 
@@ -241,6 +243,9 @@ def verify(  # noqa: PLR0913, PLR0917 - each is an option of the command line
     self_test: Annotated[
         bool, typer.Option("--self-test", help="Also run weights laid out wrongly on purpose.")
     ] = False,
+    family: Annotated[
+        Family, typer.Option(help="Our kernels, CK-tile's (25 s each to compile), or all.")
+    ] = Family.OWN,
 ) -> None:
     """Run every kernel of a target on hard problems and compare with float64.
 
@@ -251,11 +256,14 @@ def verify(  # noqa: PLR0913, PLR0917 - each is an option of the command line
     from aiter_moe.verify.sweep import Sweep
 
     try:
-        job = _job(target, csv, kernel or [], seed, full, threads, checks, self_test)
+        job = _job(target, csv, kernel or [], seed, full, threads, checks, self_test, family)
         _require_writable(json_file)
     except AiterMoeError as error:
         print(f"aiter-moe: {error}", file=sys.stderr)
         raise typer.Exit(BAD_ARGUMENTS) from None
+    note = family_note(job.target.facts.gfx, family)
+    if note:
+        print(note)
     console = Console()
     with watcher(console, _VerifyLines, _VerifyStatus) as shown:
         summary = Sweep(job, shown).run()

@@ -36,7 +36,7 @@ def _sources(target: str) -> Iterator[tuple[str, Traversable]]:
         if entry.name.startswith(_CPU) is is_cpu:
             yield name, entry
     csrc = files("aiter_moe.csrc")
-    for folder in ("common", _CPU if is_cpu else "hip"):
+    for folder in ("common", _CPU) if is_cpu else ("common", "hip", "cktile"):
         if csrc.joinpath(folder).is_dir():
             yield from _walk(csrc.joinpath(folder), f"csrc/{folder}")
 

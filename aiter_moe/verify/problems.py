@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NamedTuple
 
+from aiter_moe.codegen.cktile import cktile
 from aiter_moe.codegen.constraints import legal_ksplit
 from aiter_moe.codegen.instance import Instance
 from aiter_moe.enums import ActivationType, GateMode, Kind
@@ -72,6 +73,8 @@ class Scales(Enum):
     EXTREME = "extreme"
 
 
+CKTILE_SIZES = (Size(512, 256), Size(768, 512), Size(256, 768), Size(3072, 384))
+"""Sizes of which each stage of a CK-tile kernel can run some, in odd and even numbers of blocks."""
 SIZES = (Size(512, 128), Size(2880, 192), Size(3072, 384), Size(512, 640), Size(96, 32))
 TOKENS = (1, 3, 17, 129)
 TOPKS = (1, 4, 8)
@@ -99,7 +102,7 @@ def axes_of(instance: Instance) -> tuple[Axis, ...]:
     """Return what varies from case to case of an instance, in a fixed order."""
     first = instance.stage == 1
     tokens = tuple(dict.fromkeys((*TOKENS, instance.block_m)))
-    return (
+    axes = (
         Axis("size", SIZES),
         Axis("tokens", tokens),
         Axis("spread", tuple(Spread)),
@@ -112,6 +115,20 @@ def axes_of(instance: Instance) -> tuple[Axis, ...]:
         Axis("bias", (False, True)),
         Axis("scales", tuple(Scales)),
     )
+    narrowed = _cktile_values(instance) if instance.family else {}
+    return tuple(Axis(axis.name, narrowed.get(axis.name, axis.values)) for axis in axes)
+
+
+def _cktile_values(instance: Instance) -> dict[str, tuple[Any, ...]]:
+    """Return the axes of which CK-tile's rules leave few values, whatever the others have."""
+    first = instance.stage == 1
+    return {
+        "size": CKTILE_SIZES,
+        "padding": (Padding.NONE,),
+        "gate_mode": (GateMode.INTERLEAVE if first else GateMode.SEPARATED,),
+        "doweight": (not first,),
+        "bias": (cktile(instance).bias,),
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +205,8 @@ class StageCase:
             doweight_stage1=doweight_stage1,
             has_bias=self.bias,
             gate_mode=self.gate_mode,
+            hidden_pad=self.padding.hidden,
+            intermediate_pad=self.padding.inter,
         )
 
     def refusal(self) -> str | None:

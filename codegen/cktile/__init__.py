@@ -6,7 +6,7 @@ only where a row names it. Without the headers (`headers`) the family is left ou
 """
 
 from aiter_moe.codegen.cktile.catalogue import CkTileInstance, cktile_instances, left_out
-from aiter_moe.codegen.cktile.headers import AbsentHeadersError, absence
+from aiter_moe.codegen.cktile.headers import AbsentHeadersError, absence, require_headers
 from aiter_moe.codegen.cktile.tile import FAMILY, CkTile, cktile
 
 __all__ = [
@@ -18,4 +18,5 @@ __all__ = [
     "cktile",
     "cktile_instances",
     "left_out",
+    "require_headers",
 ]

@@ -60,6 +60,11 @@ def find_headers() -> Headers:
     )
 
 
+def require_headers() -> None:
+    """Raise AbsentHeadersError where the family cannot be built."""
+    find_headers()
+
+
 def absence() -> str:
     """Return why the family cannot be built here, "" where its headers are."""
     try:

@@ -66,10 +66,11 @@ def test_a_gpu_kernel_is_built_and_its_figures_printed_then_cached(run: Run, gpu
 def test_a_plan_lists_keys_and_compiles_nothing(run: Run, gpu: str, tmp_path: Path) -> None:
     listed = run("--target", "gfx950", "--plan")
     assert listed.exit_code == 0
-    *lines, total = listed.output.splitlines()
+    *lines, total, note = listed.output.splitlines()
     assert len(lines) == len(catalogue("gfx950"))
     assert all(re.match(r"[0-9a-f]{16}  to build  aiter_moe_gfx950_", line) for line in lines)
     assert total == f"{len(lines)} kernels: {len(lines)} to build, 0 cached"
+    assert "CK-tile kernels" in note
     assert not (tmp_path / "cache").exists()
     run("--target", "gfx950", "--name", gpu)
     again = run("--target", "gfx950", "--name", gpu, "--plan").output.splitlines()

@@ -70,8 +70,10 @@ def test_a_cycle_is_named(tmp_path: Path) -> None:
 
 
 def test_every_header_of_the_package_can_be_followed() -> None:
+    """But for those that lean on Composable Kernel, which take a preprocessor."""
     root = csrc_root()
     headers = sorted(path.relative_to(root).as_posix() for path in root.rglob("*.h"))
+    headers = [header for header in headers if not header.startswith("cktile/")]
     assert headers
     for header in headers:
         assert header in names(f'#include "{header}"\n', root)
