@@ -10,6 +10,7 @@ import ctypes
 from dataclasses import dataclass
 
 from aiter_moe.codegen.gfx9.device import XCDS, device_of
+from aiter_moe.codegen.gfx9.direct import DirectTile, direct_groups, direct_refusal
 from aiter_moe.codegen.gfx9.resources import activation_row_bytes, workgroups_per_cu
 from aiter_moe.codegen.gfx9.rules import too_large
 from aiter_moe.codegen.gfx9.tile import (
@@ -85,9 +86,13 @@ def launches(instance: Instance, args: ctypes.Structure) -> tuple[Launch, ...]:
         from aiter_moe.codegen.cktile.launch import cktile_launches
 
         return cktile_launches(instance, args)
-    reason = _refuse(instance, args)
+    direct = isinstance(instance.tile, DirectTile)
+    reason = direct_refusal(instance, args) if direct else _refuse(instance, args)
     if reason is not None:
         raise LaunchError(f"{instance.name} cannot be launched: {reason}; choose another plan")
+    if isinstance(instance.tile, DirectTile):
+        grid = (direct_groups(instance, args), 1, 1)
+        return (Launch(instance.name, grid, instance.tile.threads),)
     found = [Launch(instance.name, (groups(instance, args), 1, 1), gfx9_tile(instance).threads)]
     if instance.split_k:
         finish = (ceil_div(args.sorted_rows, FINISH_ROWS), ceil_div(args.n, FINISH_COLUMNS), 1)

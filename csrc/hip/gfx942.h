@@ -23,6 +23,8 @@ AITER_MOE_DEVICE u32x4 even_elements_first(u32x4 row) {
           select_bytes(row.y, row.x, high_halves), select_bytes(row.w, row.z, high_halves)};
 }
 
+AITER_MOE_DEVICE u32x4 in_decoder_order(u32x4 row) { return even_elements_first(row); }
+
 // The rows of a step that a wave has requested: in registers until they land, since a load
 // straight to the LDS moves 4 bytes a lane at most.
 template <int Requests> struct GatheredRows {

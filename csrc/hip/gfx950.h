@@ -41,6 +41,9 @@ struct Fp4Decoder {
   }
 };
 
+// The 8 elements of a row in the order of decoded codes.
+AITER_MOE_DEVICE u32x4 in_decoder_order(u32x4 row) { return row; }
+
 template <int Byte> AITER_MOE_DEVICE Fp4Decoder fp4_decoder(u32 scales) {
   return {__builtin_bit_cast(float, scale_exponent<Byte>(scales))};
 }

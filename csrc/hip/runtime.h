@@ -105,6 +105,9 @@ template <int Hint = 0> AITER_MOE_DEVICE u32x4 load128(Buffer b, int vector, int
 AITER_MOE_DEVICE u32 load32(Buffer b, int vector, int scalar) {
   return __builtin_amdgcn_raw_buffer_load_b32(descriptor(b), vector, scalar, 0);
 }
+AITER_MOE_DEVICE u32 load8(Buffer b, int vector, int scalar) {
+  return __builtin_amdgcn_raw_buffer_load_b8(descriptor(b), vector, scalar, 0);
+}
 
 // An ordering point of data and memory that costs no instruction: loads issued before it stay
 // before, matrix instructions on `value` too. Without it the compiler mixes the loads of the
