@@ -42,12 +42,18 @@ class Covering:
 
 
 Refusal = Callable[[dict[str, Any]], str | None]
+Work = Callable[[dict[str, Any]], float]
 
 
-def pairwise(axes: Sequence[Axis], refusal: Refusal, seed: int) -> Covering:
+def _no_work(choice: dict[str, Any]) -> float:
+    return 0.0
+
+
+def pairwise(axes: Sequence[Axis], refusal: Refusal, seed: int, work: Work = _no_work) -> Covering:
     """Choose few combinations that together hold every possible pair of values of two axes.
 
-    Greedy: each combination starts from an open pair and is the best of a few random fills.
+    Greedy: each combination starts from an open pair and is, of a few random fills, the one with
+    most open pairs for its cost.
 
     Parameters
     ----------
@@ -57,6 +63,8 @@ def pairwise(axes: Sequence[Axis], refusal: Refusal, seed: int) -> Covering:
         Why a combination is not supported, or None.
     seed : int
         Of the random fills.
+    work : Callable
+        What a combination costs beside what any costs; 0 unless given.
     """
     rng = random.Random(seed)
     found = Covering()
@@ -70,7 +78,7 @@ def pairwise(axes: Sequence[Axis], refusal: Refusal, seed: int) -> Covering:
     for pair in todo:
         if _key(pair) not in open_pairs:
             continue
-        choice, reason = _fill(axes, pair, refusal, open_pairs, rng)
+        choice, reason = _fill(axes, pair, refusal, work, open_pairs, rng)
         if choice is None:
             open_pairs.discard(_key(pair))
             found.refused[reason] += 1
@@ -130,15 +138,20 @@ def _fill(
     axes: Sequence[Axis],
     pair: _Partial,
     refusal: Refusal,
+    work: Work,
     open_pairs: set[_Pair],
     rng: random.Random,
 ) -> tuple[Choice | None, str]:
     """Return a good supported combination around a pair, or None and why there is none."""
+
+    def worth(choice: Choice) -> float:
+        return len(_pairs(choice) & open_pairs) / (1 + work(_named(axes, choice)))
+
     reason = ""
     plain = tuple(pair.get(a, 0) for a in range(len(axes)))
     for _ in range(_ATTEMPTS):
         fills = [_random(axes, pair, rng) for _ in range(_CANDIDATES)]
-        fills.sort(key=lambda choice: -len(_pairs(choice) & open_pairs))
+        fills.sort(key=worth, reverse=True)
         for choice in (*fills, plain):
             refused = refusal(_named(axes, choice))
             if refused is None:

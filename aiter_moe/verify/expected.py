@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What a stage must give, in float64, and how far from it an output may lie.
 
-The result of the same quantised operands by dense products, one expert at a time; no kernel of
-ours runs here.
+The result of the same quantised operands by dense products; no kernel of ours runs here.
 """
 
 from __future__ import annotations
@@ -13,7 +12,8 @@ from math import isfinite, nan
 import torch
 
 from aiter_moe.tuning.activations import activate
-from aiter_moe.verify.operands import Prepared, dense_weight, held_experts
+from aiter_moe.verify.matrices import BASES, base_of, dense_base
+from aiter_moe.verify.operands import Prepared, held_experts
 
 BF16_TOLERANCE = 4e-3
 """Relative L2 error of bf16 rows: rounding alone costs 1.7e-3, evenly over the rows."""
@@ -34,36 +34,48 @@ def expected_rows(prepared: Prepared) -> torch.Tensor:
     case = prepared.case
     owners = prepared.owners.flatten()
     out = torch.full((len(owners), case.columns), torch.nan, dtype=torch.float64)
-    weights = prepared.routing.weights.double().flatten()[:, None]
-    for expert in held_experts(owners):
-        rows = torch.nonzero(owners == expert).flatten()
-        out[rows] = _expert_rows(prepared, expert, rows, weights[rows])
+    computed = torch.nonzero(owners >= 0).flatten()
+    if not len(computed):
+        return out
+    sums = _products(prepared, owners, computed)
+    bias = _bias(prepared, owners[computed])
+    factor: torch.Tensor | float = 1.0
+    if case.doweight:
+        factor = prepared.routing.weights.double().flatten()[computed, None]
+    if case.instance.stage == 2:
+        out[computed] = (sums + bias) * factor
+    else:
+        assert case.instance.activation is not None
+        gate_up = sums * factor + bias
+        out[computed] = activate(gate_up, case.instance.activation, case.constants)
     return out
 
 
-def _expert_rows(
-    prepared: Prepared, expert: int, rows: torch.Tensor, weights: torch.Tensor
-) -> torch.Tensor:
-    case = prepared.case
-    first = case.instance.stage == 1
-    x = prepared.values[rows // case.topk if first else rows]
-    sums = x @ dense_weight(prepared.key, expert).T
-    bias = _bias(prepared, expert)
-    factor = weights if case.doweight else 1.0
-    if not first:
-        return (sums + bias) * factor
-    assert case.instance.activation is not None
-    return activate(sums * factor + bias, case.instance.activation, case.constants)
+def _products(prepared: Prepared, owners: torch.Tensor, computed: torch.Tensor) -> torch.Tensor:
+    """Return float64 [computed rows, weight rows]: one product for the experts of a base."""
+    key, case = prepared.key, prepared.case
+    mine = owners[computed]
+    x = prepared.values[computed // case.topk if case.instance.stage == 1 else computed]
+    sums = torch.empty((len(computed), key.rows), dtype=torch.float64)
+    for base in range(BASES):
+        rows = torch.nonzero(mine % BASES == base).flatten()
+        if len(rows):
+            sums[rows] = x[rows] @ dense_base(key, base).T
+    for expert in held_experts(mine):
+        _, turn = base_of(key, expert)
+        if turn:
+            rows = torch.nonzero(mine == expert).flatten()
+            sums[rows] = sums[rows].roll(turn, 1)
+    return sums
 
 
-def _bias(prepared: Prepared, expert: int) -> torch.Tensor:
-    """Return the bias of the columns that are computed, gate then up; zero without one."""
+def _bias(prepared: Prepared, owners: torch.Tensor) -> torch.Tensor:
+    """Return the bias of each row's computed columns, gate then up; zero without one."""
     if prepared.bias is None:
         return torch.zeros(1, dtype=torch.float64)
-    case = prepared.case
-    halves = 2 if case.instance.stage == 1 else 1
-    own = prepared.bias[expert].view(halves, -1)[:, : case.columns]
-    return own.flatten().double()
+    experts = len(prepared.bias)
+    own = prepared.bias.view(experts, prepared.key.halves, -1)[:, :, : prepared.case.columns]
+    return own.flatten(1).double()[owners]
 
 
 @dataclass(frozen=True, slots=True)

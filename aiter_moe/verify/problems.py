@@ -75,7 +75,9 @@ class Scales(Enum):
 
 CKTILE_SIZES = (Size(512, 256), Size(768, 512), Size(256, 768), Size(3072, 384))
 """Sizes of which each stage of a CK-tile kernel can run some, in odd and even numbers of blocks."""
-SIZES = (Size(512, 128), Size(2880, 192), Size(3072, 384), Size(512, 640), Size(96, 32))
+SIZES = (
+    Size(512, 128), Size(2880, 192), Size(3072, 384), Size(512, 640), Size(96, 32), Size(256, 1536)
+)  # fmt: skip
 TOKENS = (1, 3, 17, 129)
 TOPKS = (1, 4, 8)
 KSPLITS = (2, 1, 3, 4, 8)

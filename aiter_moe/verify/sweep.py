@@ -8,23 +8,28 @@ interrupt. While a case runs, the tensors of the next are made.
 from __future__ import annotations
 
 import time
-import zlib
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Protocol
+from typing import Any, Protocol
+
+import torch
 
 from aiter_moe.codegen.build import build_many
+from aiter_moe.codegen.catalogue import by_name
 from aiter_moe.codegen.codeobject import combined_resources
+from aiter_moe.codegen.gfx9.readback import departures
 from aiter_moe.codegen.instance import Instance
 from aiter_moe.codegen.render import emulator_unit, render, runtime_unit
 from aiter_moe.codegen.unit import BuildReport, BuildUnit
 from aiter_moe.targets.registry import EMULATED, Target, running_target
 from aiter_moe.verify.controls import Control, controls_of, run_control
-from aiter_moe.verify.covering import pairwise, product_size, whole
+from aiter_moe.verify.covering import product_size, whole
 from aiter_moe.verify.execute import Ready, launch, make_ready, outcome_of
+from aiter_moe.verify.families import Family, cases_of, families_of, family_seed
 from aiter_moe.verify.machine import Machine, machine_of
 from aiter_moe.verify.outcome import Outcome, Subject
 from aiter_moe.verify.passes import TOKENS, Pass, run_pass
@@ -147,7 +152,8 @@ class Sweep:
             self.summary.compile_seconds = time.perf_counter() - begin
             begin = time.perf_counter()
             machine = machine_of(self.job.target, threads=self.job.threads, checks=self.job.checks)
-            self._run(machine)
+            with one_thread_of_torch():
+                self._run(machine)
         except KeyboardInterrupt:
             self.summary.interrupted = True
         finally:
@@ -155,16 +161,25 @@ class Sweep:
         return self.summary
 
     def _run(self, machine: Machine) -> None:
-        total = len(self.job.instances) + len(self.job.passes)
-        for done, instance in enumerate(self.job.instances, start=1):
-            self.watcher.ended(self._kernel(instance, machine), done, total)
-        for done, what in enumerate(self.job.passes, start=1 + len(self.job.instances)):
+        total, done = len(self.job.instances) + len(self.job.passes), 0
+        for group in self._groups():
+            for subject in self._kernels(group, machine):
+                done += 1
+                self.watcher.ended(subject, done, total)
+        for what in self.job.passes:
+            done += 1
             self.watcher.ended(self._pass(what, machine), done, total)
         if self.job.controls:
             usable = [i for i in self.job.instances if i.name not in self._broken]
             for control, instance in controls_of(usable):
                 ran = run_control(control, instance, self.job.seed, machine)
                 self.summary.controls.append(ran)
+
+    def _groups(self) -> Sequence[Family]:
+        """Return which kernels share their cases: families, or each by itself."""
+        if self.job.full:
+            return [(instance,) for instance in self.job.instances]
+        return families_of(self.job.instances)
 
     def _build(self) -> None:
         units = _units(self.job)
@@ -185,48 +200,58 @@ class Sweep:
         manifest = report.artifact.manifest
         if report.unit.target == self.job.target.facts.gfx:
             self.summary.compiler = str(manifest["compiler"])
-        if manifest["resources"]:
-            self._resources[name] = combined_resources(manifest["resources"]["kernels"])
+        if not manifest["resources"]:
+            return
+        kernels = manifest["resources"]["kernels"]
+        self._resources[name] = combined_resources(kernels)
+        instance = by_name(self.job.target.facts.gfx).get(name)
+        unlike = departures(instance, kernels) if instance is not None else ()
+        if unlike:
+            self._broken[name] = f"the binary is not as expected: {'; '.join(unlike)}"
 
-    def _kernel(self, instance: Instance, machine: Machine) -> Subject:
+    def _kernels(self, group: Family, machine: Machine) -> list[Subject]:
+        subjects = {instance: self._subject(instance) for instance in group}
+        sound = tuple(i for i, subject in subjects.items() if not subject.failure)
+        if sound:
+            cases = self._every_case if self.job.full else self._few_cases
+            for case, outcome in overlapped(cases(sound, subjects), self.job.seed, machine):
+                subject = subjects[case.instance]
+                subject.add(outcome)
+                self.watcher.progress(subject.name, subject.done, subject.planned)
+        return list(subjects.values())
+
+    def _subject(self, instance: Instance) -> Subject:
         resources = self._resources.get(instance.name, {})
         subject = Subject(instance.name, resources, keep_right=not self.job.full)
+        subject.failure = self._broken.get(instance.name, "")
         self.summary.kernels.append(subject)
-        if instance.name in self._broken:
-            subject.failure = self._broken[instance.name]
-            return subject
-        cases = self._cases(instance, subject)
-        for outcome in overlapped(cases, self.job.seed, machine):
-            subject.add(outcome)
-            self.watcher.progress(instance.name, subject.done, subject.planned)
         return subject
 
-    def _cases(self, instance: Instance, subject: Subject) -> Iterator[StageCase]:
-        """Yield the cases of a kernel; those it does not support are counted in `subject`."""
-        axes = axes_of(instance)
-        seed = case_seed(self.job.seed, instance.name)
+    def _few_cases(
+        self, group: Family, subjects: Mapping[Instance, Subject]
+    ) -> Iterator[StageCase]:
+        found = cases_of(group, self.job.seed)
+        subjects[group[0]].refused += found.refused
+        for case in found.cases:
+            subjects[case.instance].planned += 1
+        yield from found.cases
 
-        def refusal(choice: dict[str, object]) -> str | None:
-            return StageCase(instance=instance, seed=seed, **choice).refusal()  # type: ignore[arg-type]
+    def _every_case(
+        self, group: Family, subjects: Mapping[Instance, Subject]
+    ) -> Iterator[StageCase]:
+        (instance,), axes = group, axes_of(group[0])
+        subject, seed = subjects[instance], family_seed(self.job.seed, group)
+        subject.planned = product_size(axes)
 
-        if self.job.full:
-            subject.planned = product_size(axes)
-            for at, found in enumerate(whole(axes, refusal, seed)):
-                if isinstance(found, str):
-                    subject.refused[found] += 1
-                    subject.planned -= 1
-                else:
-                    yield StageCase(instance=instance, seed=seed + at, **found)
-            return
-        covering = pairwise(axes, refusal, seed)
-        subject.refused += covering.refused
-        subject.planned = len(covering.choices)
-        cases = [
-            StageCase(instance=instance, seed=seed + at, **choice)
-            for at, choice in enumerate(covering.choices)
-        ]
-        # cases that share weights one after the other, so that these are made once
-        yield from sorted(cases, key=lambda case: (case.size, case.scales.value))
+        def refusal(choice: dict[str, Any]) -> str | None:
+            return StageCase(instance=instance, seed=0, **choice).refusal()
+
+        for at, found in enumerate(whole(axes, refusal, seed)):
+            if isinstance(found, str):
+                subject.refused[found] += 1
+                subject.planned -= 1
+            else:
+                yield StageCase(instance=instance, seed=seed + at, **found)
 
     def _pass(self, what: Pass, machine: Machine) -> Subject:
         subject = Subject(what.name, planned=len(TOKENS))
@@ -235,11 +260,6 @@ class Sweep:
             self.watcher.progress(what.name, subject.done, len(TOKENS))
             subject.add(run_pass(what, tokens, self.job.seed, machine))
         return subject
-
-
-def case_seed(seed: int, name: str) -> int:
-    """Return the seed of a kernel's cases: the same in every process, another for every kernel."""
-    return zlib.crc32(f"{seed} {name}".encode())
 
 
 def _units(job: Job) -> list[BuildUnit]:
@@ -252,28 +272,46 @@ def _units(job: Job) -> list[BuildUnit]:
     return units
 
 
-def overlapped(cases: Iterator[StageCase], seed: int, machine: Machine) -> Iterator[Outcome]:
+def overlapped(
+    cases: Iterator[StageCase], seed: int, machine: Machine
+) -> Iterator[tuple[StageCase, Outcome]]:
     """Run cases one after the other; another thread makes the next and judges the last meanwhile.
 
-    Yields outcomes in the order of the cases.
+    Yields cases with their outcomes, in the order of the cases.
     """
     with ThreadPoolExecutor(1) as pool:
-        made: deque[Future[Ready]] = deque()
-        judged: deque[Future[Outcome]] = deque()
+        made: deque[tuple[StageCase, Future[Ready]]] = deque()
+        judged: deque[tuple[StageCase, Future[Outcome]]] = deque()
         try:
             while True:
-                wanted = AHEAD - len(made)
-                made.extend(pool.submit(make_ready, case, seed) for case in islice(cases, wanted))
+                wanted = islice(cases, AHEAD - len(made))
+                made.extend((case, pool.submit(make_ready, case, seed)) for case in wanted)
                 if not made:
                     break
-                ran = launch(made.popleft().result(), machine)
-                judged.append(pool.submit(outcome_of, ran))
+                case, ready = made.popleft()
+                ran = launch(ready.result(), machine)
+                judged.append((case, pool.submit(outcome_of, ran)))
                 while len(judged) > AHEAD:
-                    yield judged.popleft().result()
+                    yield _waited(*judged.popleft())
             while judged:
-                yield judged.popleft().result()
+                yield _waited(*judged.popleft())
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _waited(case: StageCase, outcome: Future[Outcome]) -> tuple[StageCase, Outcome]:
+    return case, outcome.result()
+
+
+@contextmanager
+def one_thread_of_torch() -> Iterator[None]:
+    """Let torch run on one thread: its others would only wait beside the emulator's."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def reasons_of(subjects: Sequence[Subject]) -> Counter[str]:

@@ -9,7 +9,10 @@ from aiter_moe.codegen.instance import Instance
 
 WAVE_LANES = 64
 SIMD_REGISTERS = 512
+SIMD_WAVES = 8
 WORKGROUP_THREADS = 1024
+# A compute unit has so many barriers; a workgroup of one wave takes none.
+CU_BARRIERS = 16
 VMCNT_MAX = 63
 XCDS = 8
 SIMDS = 4
@@ -25,6 +28,8 @@ class Device:
     ----------
     lds_bytes : int
         LDS of a compute unit, all of which one workgroup can have.
+    lds_granule : int
+        Bytes of whose multiples a workgroup takes LDS.
     compute_units : int
         Of the whole device, in one partition.
     rows_through_registers : bool
@@ -33,13 +38,18 @@ class Device:
     """
 
     lds_bytes: int
+    lds_granule: int
     compute_units: int
     rows_through_registers: bool
 
 
 DEVICES = {
-    "gfx950": Device(lds_bytes=160 * 1024, compute_units=256, rows_through_registers=False),
-    "gfx942": Device(lds_bytes=64 * 1024, compute_units=304, rows_through_registers=True),
+    "gfx950": Device(
+        lds_bytes=160 * 1024, lds_granule=1280, compute_units=256, rows_through_registers=False
+    ),
+    "gfx942": Device(
+        lds_bytes=64 * 1024, lds_granule=512, compute_units=304, rows_through_registers=True
+    ),
 }
 
 

@@ -3,12 +3,17 @@
 
 from __future__ import annotations
 
-from aiter_moe.codegen.gfx9.device import SIMDS, device_of
+from aiter_moe.codegen.gfx9.device import (
+    CU_BARRIERS,
+    SIMD_WAVES,
+    SIMDS,
+    device_of,
+)
 from aiter_moe.codegen.gfx9.tile import FRAGMENT_BYTES, STEP_K, gfx9_tile
 from aiter_moe.codegen.instance import Instance
 from aiter_moe.enums import Kind
 from aiter_moe.formats import MX_BLOCK
-from aiter_moe.sizes import ceil_div
+from aiter_moe.sizes import ceil_div, round_up
 
 # Address and mask registers beside those that `vgpr_estimate` counts; from compiled kernels.
 OTHER_VGPRS = 24
@@ -37,11 +42,21 @@ def vgpr_estimate(instance: Instance) -> int:
 
 
 def workgroups_per_cu(instance: Instance) -> int:
-    """Return how many workgroups of an instance a compute unit holds, by registers and LDS."""
-    tile = gfx9_tile(instance)
+    """Return how many workgroups of an instance a compute unit is sure to hold.
+
+    By the registers that `waves_per_simd` of its tile lets the compiler take, by LDS in whole
+    granules, and by barriers.
+    """
+    tile, device = gfx9_tile(instance), device_of(instance)
     by_registers = tile.waves_per_simd * SIMDS // tile.waves
-    by_lds = device_of(instance).lds_bytes // lds_bytes(instance)
-    return max(1, min(by_registers, by_lds))
+    by_lds = device.lds_bytes // round_up(max(lds_bytes(instance), 1), device.lds_granule)
+    by_barriers = CU_BARRIERS if tile.waves > 1 else SIMD_WAVES * SIMDS
+    return max(1, min(by_registers, by_lds, by_barriers))
+
+
+def waves_per_simd(instance: Instance) -> int:
+    """Return how many waves of an instance a SIMD is sure to have: what hides its latencies."""
+    return workgroups_per_cu(instance) * gfx9_tile(instance).waves // SIMDS
 
 
 def gathered_requests(instance: Instance) -> int:

@@ -13,7 +13,8 @@ from aiter_moe.codegen.catalogue import catalogue
 from aiter_moe.enums import GateMode, Kind
 from aiter_moe.formats import NAN_SCALE, dequantise
 from aiter_moe.verify.expected import expected_rows, judge, tolerance_of
-from aiter_moe.verify.operands import SIX_SIX, prepare
+from aiter_moe.verify.matrices import SIX_SIX
+from aiter_moe.verify.operands import prepare
 from aiter_moe.verify.problems import CONSTANTS, Padding, Scales, Size, Spread, StageCase, axes_of
 
 

@@ -4,15 +4,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from itertools import combinations
 from itertools import pairwise as neighbours
 
 import pytest
 
 from aiter_moe.codegen.catalogue import TARGETS, catalogue
 from aiter_moe.enums import ActivationType, GateMode, Kind
-from aiter_moe.verify.covering import pairwise
+from aiter_moe.verify.families import cases_of, families_of
 from aiter_moe.verify.problems import Padding, Scales, Size, Spread, StageCase, axes_of
-from aiter_moe.verify.sweep import case_seed
 
 REQUIRED = {
     "tokens": {1, 3, 17, 129},
@@ -25,54 +25,69 @@ REQUIRED = {
 }
 
 
-def cases_of(instance, seed=0):
-    def refusal(choice):
-        return StageCase(instance=instance, seed=0, **choice).refusal()
-
-    found = pairwise(axes_of(instance), refusal, case_seed(seed, instance.name))
-    return [StageCase(instance=instance, seed=i, **c) for i, c in enumerate(found.choices)], found
-
-
 @pytest.fixture(scope="module", params=TARGETS)
 def chosen(request):
-    found = catalogue(request.param)
-    return {i: cases_of(i) for i in found if not i.tile.requires}
+    """Each family of a target's kernels with its cases."""
+    found = families_of(i for i in catalogue(request.param) if not i.tile.requires)
+    return {family: cases_of(family, 0) for family in found}
+
+
+def by_kernel(family, cases):
+    found = defaultdict(list)
+    for case in cases:
+        found[case.instance].append(case)
+    assert set(found) == set(family)
+    return found
+
+
+def test_kernels_of_a_family_differ_in_activation_and_output_alone(chosen):
+    for family in chosen:
+        told = {(i.activation, i.tile.output) for i in family}
+        assert len(told) == len(family)
+        assert len({(i.kind, i.stage, i.block_m, i.split_k, i.tile.template) for i in family}) == 1
 
 
 def test_every_kernel_meets_every_value_of_every_axis(chosen):
-    for instance, (cases, _) in chosen.items():
-        for name, values in REQUIRED.items():
-            assert values <= {getattr(case, name) for case in cases}, (instance.name, name)
-        assert {128, 192, 384, 640} <= {case.size.inter for case in cases}
-        assert {512, 2880, 3072} <= {case.size.hidden for case in cases}
-        assert instance.block_m in {case.tokens for case in cases}
-        if instance.stage == 1:
-            modes = {GateMode.SEPARATED, GateMode.INTERLEAVE}
-            assert {case.gate_mode for case in cases} == modes
-        if instance.split_k:
-            assert {case.ksplit for case in cases} == {1, 2, 3, 4, 8}
-        if instance.activation is ActivationType.Silu:
-            assert {0.0, 0.75} == {case.constants.limit for case in cases}
+    for family, found in chosen.items():
+        for instance, cases in by_kernel(family, found.cases).items():
+            for name, values in REQUIRED.items():
+                assert values <= {getattr(case, name) for case in cases}, (instance.name, name)
+            assert {128, 192, 384, 640, 1536} <= {case.size.inter for case in cases}
+            assert {512, 2880, 3072} <= {case.size.hidden for case in cases}
+            assert instance.block_m in {case.tokens for case in cases}
+            if instance.stage == 1:
+                modes = {GateMode.SEPARATED, GateMode.INTERLEAVE}
+                assert {case.gate_mode for case in cases} == modes
+            if instance.split_k:
+                assert {case.ksplit for case in cases} == {1, 2, 3, 4, 8}
+            if instance.activation is ActivationType.Silu:
+                assert {0.0, 0.75} == {case.constants.limit for case in cases}
+
+
+def test_a_family_meets_every_possible_pair_of_values(chosen):
+    names = ["tokens", "topk", "spread", "padding", "scales", "size"]
+    for found in chosen.values():
+        for one, other in combinations(names, 2):
+            pairs = {(getattr(c, one), getattr(c, other)) for c in found.cases}
+            values = [{getattr(c, name) for c in found.cases} for name in (one, other)]
+            assert len(pairs) == len(values[0]) * len(values[1])
 
 
 def test_every_chosen_case_is_supported_and_the_matrix_stays_small(chosen):
-    counts = [len(cases) for cases, _ in chosen.values()]
-    assert all(case.refusal() is None for cases, _ in chosen.values() for case in cases)
-    assert max(counts) < 60
+    cases = [found.cases for found in chosen.values()]
+    assert all(case.refusal() is None for some in cases for case in some)
+    assert max(len(some) for some in cases) < 100
 
 
 def test_splits_that_leave_a_part_without_a_block_are_counted_with_the_reason(chosen):
-    for instance, (_, found) in chosen.items():
-        assert bool(found.refused) is instance.split_k
+    for family, found in chosen.items():
+        assert bool(found.refused) is family[0].split_k
         assert all("without a K block" in reason for reason in found.refused)
 
 
-def test_kernels_of_one_kind_meet_other_combinations(chosen):
-    by_family = defaultdict(list)
-    for instance, (cases, _) in chosen.items():
-        family = (instance.kind, instance.stage, instance.split_k, instance.block_m)
-        by_family[family].append({str(case) for case in cases})
-    assert all(a != b for sets in by_family.values() for a, b in neighbours(sets))
+def test_the_kernels_of_families_meet_other_combinations(chosen):
+    told = [{str(case) for case in found.cases} for found in chosen.values()]
+    assert all(a != b for a, b in neighbours(told))
 
 
 def plain(instance, **changes):
