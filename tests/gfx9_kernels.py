@@ -163,17 +163,19 @@ class Run:
         return out
 
 
-def run(case: Case, seed: int = 0, code_object: bytes | None = None) -> torch.Tensor:
+def run(
+    case: Case, seed: int = 0, code_object: bytes | None = None, ready: Run | None = None
+) -> torch.Tensor:
     """Return the kernels' [T*k, columns + MARGIN]; what they do not write stays NaN.
 
-    `code_object` stands in for the instance's own.
+    `code_object` stands in for the instance's own, `ready` makes tensors of another kind.
 
     Raises
     ------
     EmulatorFaultError
         If a kernel does what is not allowed.
     """
-    ready = Run(case)
+    ready = ready or Run(case)
     ready.activations()
     ready.weights()
     ready.routing()
