@@ -8,7 +8,7 @@ SEED ?= 1
 SHAPES ?= gptoss-20b-quick
 TUNED ?= tuned/$(SHAPES).csv
 
-.PHONY: help tune test test-slow fuzz verify lint build bench clean
+.PHONY: help tune test test-slow fuzz verify cktile lint build bench clean
 
 help:            ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,8 @@ fuzz: $(VENV)/.ready-test  ## random kernels, emulated and native: COUNT=2000 SE
 verify: $(VENV)/.ready  ## run every gfx950 and gfx942 kernel in the emulator, against float64
 	@$(BIN)/aiter-moe verify --target gfx950 --self-test
 	@$(BIN)/aiter-moe verify --target gfx942 --self-test
+
+cktile: $(VENV)/.ready-cktile  ## get the headers of CK-tile kernels (350 MB); `make test` then runs them too
 
 lint: $(VENV)/.ready-dev  ## style, types and import contracts
 	$(BIN)/ruff check .
@@ -61,6 +63,10 @@ $(VENV)/.ready: setup.py pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.ready-test: $(VENV)/.ready
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -e ".[toolchain,test]"
+	@touch $@
+
+$(VENV)/.ready-cktile: $(VENV)/.ready-test
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -e ".[cktile,test]"
 	@touch $@
 
 $(VENV)/.ready-dev: $(VENV)/.ready-test

@@ -132,7 +132,8 @@ def inspect_instance(instance: Instance, cache: ArtifactCache | None = None) -> 
     """
     artifact = ensure(render(instance), cache)
     seconds = float(artifact.manifest["seconds"])
-    kernels = inspect_code(artifact.path)
+    # third-party headers may bring kernels of their own
+    kernels = {n: k for n, k in inspect_code(artifact.path).items() if n.startswith(instance.name)}
     first = kernels.pop(instance.name, None)
     ordered = ([first] if first else []) + list(kernels.values())
     return [Inspection(kernel, instance, seconds) for kernel in ordered]

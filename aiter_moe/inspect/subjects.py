@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from aiter_moe.codegen.catalogue import catalogue
+from aiter_moe.codegen.catalogue import offered
 from aiter_moe.codegen.instance import Instance
 from aiter_moe.errors import ArgumentError
 from aiter_moe.inspect.inspection import Inspection, inspect_file, inspect_instance
@@ -56,7 +56,7 @@ def instances_of(name: str, targets: Iterable[str]) -> list[Instance]:
     ArgumentError
         If there are none: the nearest names, and the command that lists all.
     """
-    known = {i.name: i for target in targets for i in catalogue(target)}
+    known = {i.name: i for target in targets for i in offered(target)}
     if name in known:
         return [known[name]]
     patterns = (name, PREFIX + name) if set(name) & set("*?[") else (f"*{name}*",)

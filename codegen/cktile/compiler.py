@@ -57,6 +57,15 @@ def cktile_compiler(base: Compiler) -> Compiler:
     return replace(base, recipe=(first, *base.recipe[1:]), programs={**base.programs, **folders})
 
 
+def cktile_command(target: str, file_name: str) -> list[str]:
+    """Return how a user with ROCm compiles a rendered source by itself, for its header."""
+    return [
+        "hipcc", f"--offload-arch={target}", "--genco", "--no-gpu-bundle-output", "-O3",
+        "-std=c++20", "-DNDEBUG", "-isystem", "composable_kernel/include", "-Icsrc", file_name,
+        "-o", f"{Path(file_name).stem}.co",
+    ]  # fmt: skip
+
+
 def _with_hipcc(base: Compiler, headers: Headers) -> Compiler:
     step = tuple(word for word in base.recipe[0] if word not in WITHOUT_ROCM)
     words = ("-DNDEBUG", "-ffile-prefix-map={ck}=ck", "-isystem", "{ck}")

