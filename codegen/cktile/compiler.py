@@ -80,7 +80,9 @@ def _clang_words(resources_apart: bool) -> tuple[str, ...]:
         "-isystem", "{resources}/include/cuda_wrappers",
     ) if resources_apart else ()  # fmt: skip
     return (
-        "-DNDEBUG", "-D__HIP_PLATFORM_AMD__", "-DAITER_MOE_WITHOUT_DEVICE_LIBRARY",
+        # HIP 6 asks for the wave size, which clang 22 no longer tells
+        "-DNDEBUG", "-D__HIP_PLATFORM_AMD__", "-D__AMDGCN_WAVEFRONT_SIZE=64",
+        "-DAITER_MOE_WITHOUT_DEVICE_LIBRARY",
         "-ffile-prefix-map={ck}=ck", "-ffile-prefix-map={hip}=hip", *apart,
         "-include", WRAPPER, "-isystem", "{ck}", "-isystem", "{hip}",
         "-idirafter", "{csrc}/cktile/missing",

@@ -8,10 +8,11 @@ that a constraint never rests on a figure that is not true of the binary.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+from aiter_moe.codegen.cktile.tile import THREADS, CkTile
 from aiter_moe.codegen.gfx9.resources import lds_bytes
-from aiter_moe.codegen.gfx9.tile import Gfx9Tile, gfx9_tile
+from aiter_moe.codegen.gfx9.tile import Gfx9Tile
 from aiter_moe.codegen.instance import Instance
 
 
@@ -21,17 +22,35 @@ def departures(instance: Instance, kernels: Sequence[Mapping[str, Any]]) -> tupl
     Parameters
     ----------
     instance : Instance
-        A kernel of any target; only those with a tile of `Gfx9Tile` have such figures.
+        A kernel of any target; only those with a `Gfx9Tile` or `CkTile` have such figures.
     kernels : sequence of Mapping
         Kernels of the artifact, as `codeobject.CodeObject.resources` lists them.
     """
-    if not isinstance(instance.tile, Gfx9Tile):
+    figures = _figures(instance)
+    if figures is None:
         return ()
     found = [text for kernel in kernels for text in _spilled(kernel)]
     main = next((k for k in kernels if k["name"] == instance.name), None)
     if main is None:
         return (*found, f"the code object has no kernel {instance.name}")
-    return (*found, *_unlike(instance, main))
+    return (*found, *_unlike(figures, main))
+
+
+class _Figures(NamedTuple):
+    """What a main kernel was expected to take."""
+
+    lds: int
+    waves_per_simd: int
+    threads: int
+
+
+def _figures(instance: Instance) -> _Figures | None:
+    tile = instance.tile
+    if isinstance(tile, CkTile):
+        return _Figures(tile.lds_bytes, tile.per_cu, THREADS)
+    if isinstance(tile, Gfx9Tile):
+        return _Figures(lds_bytes(instance), tile.waves_per_simd, tile.threads)
+    return None
 
 
 def _spilled(kernel: Mapping[str, Any]) -> Iterator[str]:
@@ -41,14 +60,13 @@ def _spilled(kernel: Mapping[str, Any]) -> Iterator[str]:
         yield f"{kernel['name']} spills {spills} registers, {scratch} bytes of scratch"
 
 
-def _unlike(instance: Instance, kernel: Mapping[str, Any]) -> Iterator[str]:
-    tile = gfx9_tile(instance)
-    lds, expected = int(kernel["lds_bytes"]), lds_bytes(instance)
-    if lds != expected:
-        yield f"{lds} bytes of LDS, {expected} were expected"
-    waves, asked = int(kernel["waves_per_simd"]), tile.waves_per_simd
+def _unlike(wanted: _Figures, kernel: Mapping[str, Any]) -> Iterator[str]:
+    lds = int(kernel["lds_bytes"])
+    if lds != wanted.lds:
+        yield f"{lds} bytes of LDS, {wanted.lds} were expected"
+    waves, asked = int(kernel["waves_per_simd"]), wanted.waves_per_simd
     if waves < asked:
         yield f"{waves} waves a SIMD ({kernel['vgprs']} VGPRs), the tile asks for {asked}"
     threads = int(kernel["max_workgroup"])
-    if threads != tile.threads:
-        yield f"workgroups of {threads} threads, the tile has {tile.threads}"
+    if threads != wanted.threads:
+        yield f"workgroups of {threads} threads, the tile has {wanted.threads}"

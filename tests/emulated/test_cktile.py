@@ -20,6 +20,7 @@ from aiter_moe.codegen.cache import ArtifactCache
 from aiter_moe.codegen.cktile import absence, cktile_instances
 from aiter_moe.codegen.cktile.headers import FLATMM, RUNTIME
 from aiter_moe.codegen.codeobject import read_code_object
+from aiter_moe.codegen.gfx9.readback import departures
 from aiter_moe.codegen.instance import Instance
 from aiter_moe.codegen.render import render
 from aiter_moe.codegen.unit import Artifact, BuildUnit
@@ -100,6 +101,7 @@ def test_an_artifact_holds_a_kernel_for_even_and_for_odd_reductions(
     artifacts: dict[int, Artifact],
 ) -> None:
     for stage, artifact in artifacts.items():
+        assert not departures(named(stage), artifact.manifest["resources"]["kernels"])
         kernels = {k.name: k for k in read_code_object(artifact.path).kernels}
         for name in (named(stage).name, named(stage).name + "_odd"):
             assert kernels[name].lds_bytes == named(stage).tile.lds_bytes
