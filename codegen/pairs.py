@@ -46,6 +46,8 @@ def _intermediate(stage1: Instance, stage2: Instance) -> str | None:
         return f"stage 1 is {stage1.kind}, stage 2 reads fp4 codes"
     if stage1.tile.output is Output.FP4 or stage1.target in REQUANTISES:
         return None
+    if stage2.tile.direct:
+        return None  # which quantises the rows itself
     return "stage 1 leaves bf16 rows, stage 2 reads fp4 codes"
 
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import product
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from aiter_moe.codegen.gfx9.tile import Gfx9Tile
@@ -25,26 +25,39 @@ class Cut(NamedTuple):
     persistent: bool = False
 
 
-OUTPUTS: Mapping[tuple[Kind, int], tuple[Output, ...]] = {
-    (Kind.A4W4, 1): (Output.BF16,),
-    (Kind.A16W4, 1): (Output.BF16,),
-    (Kind.A4W4, 2): (Output.ROWS,),
-    (Kind.A16W4, 2): (Output.ROWS,),
-}
-"""What the kernels of a kind and stage leave behind: each tile is built once for each."""
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A cut that the catalogue has, and in which ways.
 
-Cuts = Mapping[int, tuple[Cut, ...]]
-"""Cuts by block_m."""
+    Attributes
+    ----------
+    cut : Cut
+        How the kernel is cut up.
+    outputs : tuple of Output
+        What kernels leave behind: one kernel each.
+    split_k : bool
+        Also in parts of the reduction.
+    """
+
+    cut: Cut
+    outputs: tuple[Output, ...]
+    split_k: bool = False
+
+
+Cuts = Mapping[int, tuple[Built, ...]]
+"""What is built by block_m; the first of a block is what untuned problems get."""
 
 
 def instances(target: str, kind: Kind, stage1: Cuts, stage2: Cuts) -> Iterator[Instance]:
     """Yield the instances of one operand kind: stage 1 by activation, then stage 2."""
-    for block_m, cuts in stage1.items():
-        for cut in cuts:
-            yield from _stage1(target, kind, block_m, cut)
-    for block_m, cuts in stage2.items():
-        for cut, output in product(cuts, OUTPUTS[kind, 2]):
-            yield Instance(target, kind, 2, block_m, None, False, tile_of(2, cut, output))
+    for block_m, built in stage1.items():
+        for one in built:
+            yield from _stage1(target, kind, block_m, one)
+    for block_m, built in stage2.items():
+        for one in built:
+            for output in one.outputs:
+                tile = tile_of(2, one.cut, output)
+                yield Instance(target, kind, 2, block_m, None, False, tile)
 
 
 def tile_of(stage: int, cut: Cut, output: Output, *, split_k: bool = False) -> Gfx9Tile:
@@ -52,10 +65,9 @@ def tile_of(stage: int, cut: Cut, output: Output, *, split_k: bool = False) -> G
     return Gfx9Tile(stage=stage, **cut._asdict(), split_k=split_k, output=output)
 
 
-def _stage1(target: str, kind: Kind, block_m: int, cut: Cut) -> Iterator[Instance]:
-    # A persistent kernel has work enough without parts of the reduction.
-    splits = (False, True) if kind is Kind.A16W4 and not cut.persistent else (False,)
-    for split_k, output in product(splits, OUTPUTS[kind, 1]):
-        tile = tile_of(1, cut, output, split_k=split_k)
-        for activation in ACTIVATIONS:
-            yield Instance(target, kind, 1, block_m, activation, split_k, tile)
+def _stage1(target: str, kind: Kind, block_m: int, one: Built) -> Iterator[Instance]:
+    for split_k in (False, True) if one.split_k else (False,):
+        for output in one.outputs:
+            tile = tile_of(1, one.cut, output, split_k=split_k)
+            for activation in ACTIVATIONS:
+                yield Instance(target, kind, 1, block_m, activation, split_k, tile)

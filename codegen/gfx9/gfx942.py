@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from aiter_moe.codegen.gfx9.cuts import Cut, Cuts, instances
-from aiter_moe.codegen.instance import Instance
+from aiter_moe.codegen.gfx9.cuts import Built, Cut, Cuts, instances
+from aiter_moe.codegen.instance import Instance, Output
 from aiter_moe.enums import Kind
 
 # strips, waves, depth, stages, waves_per_simd, non_temporal
@@ -23,12 +23,21 @@ WIDER = Cut(2, 8, 1, 2, 2, False)
 TALL = Cut(2, 4, 1, 1, 1, False)
 ONE_STRIP_DEEP = Cut(1, 4, 3, 2, 2, True)
 
+# Parts of the reduction fill a device whose row blocks are too few; from 64 rows on none are.
+BF16, ROWS, BOTH = (Output.BF16,), (Output.ROWS,), (Output.ROWS, Output.ATOMIC)
+
 STAGE1: Cuts = {
-    16: (NARROW_DEEP, WIDE_DEEP), 32: (WIDE_FEW,), 64: (WIDE, WIDER), 128: (TALL,)
-}  # fmt: skip
+    16: (Built(NARROW_DEEP, BF16, split_k=True), Built(WIDE_DEEP, BF16, split_k=True)),
+    32: (Built(WIDE_FEW, BF16, split_k=True),),
+    64: (Built(WIDE, BF16), Built(WIDER, BF16)),
+    128: (Built(TALL, BF16),),
+}
 STAGE2: Cuts = {
-    16: (ONE_STRIP_DEEP, WIDE_DEEP), 32: (WIDE_FEW,), 64: (WIDE, WIDER), 128: (TALL,)
-}  # fmt: skip
+    16: (Built(ONE_STRIP_DEEP, ROWS), Built(WIDE_DEEP, ROWS)),
+    32: (Built(WIDE_FEW, ROWS),),
+    64: (Built(WIDE, ROWS), Built(WIDER, ROWS)),
+    128: (Built(TALL, ROWS),),
+}
 
 
 def gfx942_instances() -> Iterator[Instance]:

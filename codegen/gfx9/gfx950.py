@@ -1,43 +1,83 @@
 # SPDX-License-Identifier: MIT
-"""The gfx950 catalogue: which tiles are built for each operand kind and block of rows.
+"""The gfx950 catalogue: which tiles are built for each operand kind and block of rows, and why.
 
-Few rows: narrow tiles for many workgroups and a deep prefetch; many rows: one step ahead is long
-enough, and registers are short. Rows go straight to the LDS and take a stage of it from their
-request on, hence one stage more than the depth.
+Few rows: weights are read once and set the time. Narrow tiles make many workgroups of a small
+problem, several steps ahead and waves of several workgroups keep the memory busy, and weights pass
+by the caches, since no other block reads them. Many rows: wide tiles read rows less often, one
+step ahead is long enough, and registers are short. Rows go straight to the LDS and take a stage of
+it from their request on, hence one stage more than the depth.
+
+Sizes under tensor parallelism ask for narrow tiles too: 192 intermediate columns are three tiles
+of 64 and waste a fourth of two tiles of 128; 2880 hidden columns are 45 tiles of 64.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from aiter_moe.codegen.gfx9.cuts import Cut, Cuts, instances
-from aiter_moe.codegen.instance import Instance
+from aiter_moe.codegen.gfx9.cuts import Built, Cut, Cuts, instances
+from aiter_moe.codegen.instance import Instance, Output
 from aiter_moe.enums import Kind
 
-# strips, waves, depth, stages, waves_per_simd, non_temporal
-NARROW_FEW = Cut(2, 2, 2, 3, 2, True)
-WIDE_FEW = Cut(2, 4, 2, 3, 2, True)
-WIDE_DEEP = Cut(2, 4, 2, 3, 2, False)
-WIDE_SHALLOW = Cut(2, 4, 1, 2, 2, False)
-WIDE_ALONE = Cut(2, 4, 1, 2, 1, False)
-ONE_STRIP_FEW = Cut(1, 4, 2, 3, 2, True)
+
+def _ahead(  # noqa: PLR0913 - the fields of a cut
+    strips: int, waves: int, depth: int, waves_per_simd: int, *, stream: bool = False,
+    row_waves: int = 1, persistent: bool = False,
+) -> Cut:  # fmt: skip
+    """Return a cut whose LDS holds the rows of every step that is requested ahead."""
+    return Cut(strips, waves, depth, depth + 1, waves_per_simd, stream, row_waves, persistent)
+
+
+# Columns of stage 1 are 16 x strips x waves, of stage 2 twice that.
+NARROW_FEW = _ahead(2, 2, 2, 2, stream=True)
+WIDE_FEW = _ahead(2, 4, 2, 2, stream=True)
+ONE_STRIP_FEW = _ahead(1, 4, 2, 2, stream=True)
+NARROW_DEEP = _ahead(2, 2, 2, 2)
+WIDE_DEEP = _ahead(2, 4, 2, 2)
+WIDE_DEEP_ROUND = _ahead(2, 4, 2, 2, persistent=True)
+ONE_STRIP_DEEP = _ahead(1, 4, 2, 2)
+WIDE_SHALLOW = _ahead(2, 4, 1, 2)
+WIDER_SHALLOW = _ahead(2, 8, 1, 2)
+ONE_STRIP_SHALLOW = _ahead(1, 4, 1, 2)
+WIDE_ALONE = _ahead(2, 4, 1, 1)
+
+# Stage 1 of a4w4 requantises its rows where stage 2 reads fp4, and leaves bf16 where that is
+# skipped: of each block the tile that runs most problems. Stage 2 adds by atomics only where a row
+# names it. Parts of the reduction fill a device whose row blocks are too few for it: up to 32 rows.
+BF16 = (Output.BF16,)
+REQUANTISED = (Output.BF16,)
+BOTH_WAYS = (Output.BF16,)
+ROWS = (Output.ROWS,)
+ROWS_OR_SUMS = (Output.ROWS,)
 
 STAGE1: dict[Kind, Cuts] = {
     Kind.A4W4: {
-        16: (NARROW_FEW, WIDE_FEW), 32: (WIDE_FEW,), 64: (WIDE_DEEP,), 128: (WIDE_ALONE,)
+        16: (Built(NARROW_FEW, REQUANTISED), Built(WIDE_FEW, BOTH_WAYS)),
+        32: (Built(WIDE_FEW, BOTH_WAYS), Built(NARROW_FEW, REQUANTISED)),
+        64: (Built(WIDE_DEEP, BOTH_WAYS), Built(NARROW_DEEP, REQUANTISED)),
+        128: (Built(WIDE_ALONE, BOTH_WAYS),),
     },
     Kind.A16W4: {
-        16: (NARROW_FEW, WIDE_FEW), 32: (WIDE_FEW,), 64: (WIDE_SHALLOW,), 128: (WIDE_ALONE,)
+        16: (Built(NARROW_FEW, BF16, split_k=True), Built(WIDE_FEW, BF16, split_k=True)),
+        32: (Built(WIDE_FEW, BF16, split_k=True), Built(NARROW_FEW, BF16)),
+        64: (Built(WIDE_SHALLOW, BF16), Built(WIDER_SHALLOW, BF16)),
+        128: (Built(WIDE_ALONE, BF16),),
     },
-}  # fmt: skip
+}
 STAGE2: dict[Kind, Cuts] = {
     Kind.A4W4: {
-        16: (ONE_STRIP_FEW, WIDE_FEW), 32: (WIDE_FEW,), 64: (WIDE_DEEP,), 128: (WIDE_ALONE,)
+        16: (Built(ONE_STRIP_FEW, ROWS_OR_SUMS), Built(WIDE_FEW, ROWS_OR_SUMS)),
+        32: (Built(WIDE_FEW, ROWS_OR_SUMS), Built(ONE_STRIP_FEW, ROWS_OR_SUMS)),
+        64: (Built(WIDE_DEEP, ROWS_OR_SUMS), Built(ONE_STRIP_DEEP, ROWS_OR_SUMS)),
+        128: (Built(WIDE_ALONE, ROWS_OR_SUMS), Built(ONE_STRIP_DEEP, ROWS)),
     },
     Kind.A16W4: {
-        16: (ONE_STRIP_FEW, WIDE_FEW), 32: (WIDE_FEW,), 64: (WIDE_SHALLOW,), 128: (WIDE_ALONE,)
+        16: (Built(ONE_STRIP_FEW, ROWS_OR_SUMS), Built(WIDE_FEW, ROWS_OR_SUMS)),
+        32: (Built(WIDE_FEW, ROWS_OR_SUMS), Built(ONE_STRIP_FEW, ROWS_OR_SUMS)),
+        64: (Built(WIDE_SHALLOW, ROWS_OR_SUMS), Built(ONE_STRIP_SHALLOW, ROWS)),
+        128: (Built(WIDE_ALONE, ROWS_OR_SUMS),),
     },
-}  # fmt: skip
+}
 
 
 def gfx950_instances() -> Iterator[Instance]:

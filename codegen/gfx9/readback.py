@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from aiter_moe.codegen.cktile.tile import THREADS, CkTile
+from aiter_moe.codegen.gfx9 import direct
 from aiter_moe.codegen.gfx9.resources import lds_bytes
 from aiter_moe.codegen.gfx9.tile import Gfx9Tile
 from aiter_moe.codegen.instance import Instance
@@ -22,7 +23,7 @@ def departures(instance: Instance, kernels: Sequence[Mapping[str, Any]]) -> tupl
     Parameters
     ----------
     instance : Instance
-        A kernel of any target; only those with a `Gfx9Tile` or `CkTile` have such figures.
+        A kernel of any target; a CPU kernel has no such figures.
     kernels : sequence of Mapping
         Kernels of the artifact, as `codeobject.CodeObject.resources` lists them.
     """
@@ -48,6 +49,8 @@ def _figures(instance: Instance) -> _Figures | None:
     tile = instance.tile
     if isinstance(tile, CkTile):
         return _Figures(tile.lds_bytes, tile.per_cu, THREADS)
+    if isinstance(tile, direct.DirectTile):
+        return _Figures(direct.lds_bytes(instance), tile.waves_per_simd, tile.threads)
     if isinstance(tile, Gfx9Tile):
         return _Figures(lds_bytes(instance), tile.waves_per_simd, tile.threads)
     return None

@@ -96,7 +96,7 @@ def test_split_k_adds_up_also_when_parts_differ_or_are_empty(ksplit):
     assert relative_l2(run(case), case.reference()) <= bound(instance)
 
 
-@pytest.mark.parametrize("block_m", BLOCK_M)
+@pytest.mark.parametrize("block_m", [16, 32])
 def test_split_k_at_every_block_size(block_m):
     instance = gfx950(Kind.A16W4, 1, block_m, ActivationType.Silu, split_k=True)
     shape = Shape(tokens=21, topk=2, experts=2, n=32, k=512)

@@ -63,7 +63,9 @@ def test_names_are_unique_and_tell_stages_where_they_are_not_depth_plus_one():
 def test_every_block_size_and_activation_has_both_stages(activation, block_m, split_k):
     wanted = problem(activation=activation)
     first = instances_for(wanted, "gfx942", 1)
-    assert any(i.block_m == block_m and i.split_k is split_k for i in first)
+    few_rows = block_m <= 32  # more of them fill the device without parts of the reduction
+    found = any(i.block_m == block_m and i.split_k is split_k for i in first)
+    assert found is (few_rows or not split_k)
     assert any(i.block_m == block_m for i in instances_for(wanted, "gfx942", 2))
 
 
