@@ -20,6 +20,7 @@ template <class ShapeT> struct A4W4 {
   static constexpr int scale_dwords = (Shape::row_tiles + 1) / 2;
   static constexpr int w_requests = Weights<Shape>::requests + scale_dwords;
   static constexpr int x_step_bytes = step_k / 2;
+  static constexpr bool rolling = Shape::row_tiles >= 8;
 
   struct Registers {
     Weights<Shape> weights;
@@ -63,15 +64,18 @@ template <class ShapeT> struct A4W4 {
     return stage + work.wave * x_requests * fragment_bytes;
   }
 
+  template <bool Whole, int Ahead, int I>
+  AITER_MOE_DEVICE void request_x(
+      Registers& r, AITER_MOE_LDS u8* stage, const Cursor<A4W4>& cursor) {
+    const int left = work.end_block - (cursor.step() + Ahead) * step_blocks;
+    r.rows.template request<I>(x, own_part(stage),
+                               Whole || x_block[I] < left ? x_offset[I] : outside,
+                               cursor.rows + Ahead * x_step_bytes);
+  }
   template <bool Whole, int Ahead>
   AITER_MOE_DEVICE void load_x(
       Registers& r, AITER_MOE_LDS u8* stage, const Cursor<A4W4>& cursor) {
-    const int left = work.end_block - (cursor.step() + Ahead) * step_blocks;
-    unroll<x_requests>([&]<int i>() {
-      r.rows.template request<i>(x, own_part(stage),
-                                 Whole || x_block[i] < left ? x_offset[i] : outside,
-                                 cursor.rows + Ahead * x_step_bytes);
-    });
+    unroll<x_requests>([&]<int i>() { request_x<Whole, Ahead, i>(r, stage, cursor); });
   }
 
   template <int Later>
@@ -79,43 +83,64 @@ template <class ShapeT> struct A4W4 {
     r.rows.template land<Later>(own_part(stage));
   }
 
+  template <bool Whole, int Ahead, int I>
+  AITER_MOE_DEVICE void request_w(Registers& r, const Cursor<A4W4>& cursor) {
+    if constexpr (I < scale_dwords) {
+      const bool inside = step_mask<Whole>(work, cursor.step() + Ahead).first;
+      int& offset = x_scale_offset[I] = not_before(x_scale_offset[I]);
+      r.x_scale[I] =
+          load32(x_scales, inside ? offset + Ahead * s_step_bytes : outside, cursor.scales);
+    } else {
+      load_weight<Whole, Ahead, I - scale_dwords>(r.weights, strips, work, cursor);
+    }
+  }
   template <bool Whole, int Ahead>
   AITER_MOE_DEVICE void load_w(Registers& r, const Cursor<A4W4>& cursor) {
-    const bool inside = step_mask<Whole>(work, cursor.step() + Ahead).first;
-    unroll<scale_dwords>([&]<int i>() {
-      x_scale_offset[i] = not_before(x_scale_offset[i]);
-      r.x_scale[i] = load32(
-          x_scales, inside ? x_scale_offset[i] + Ahead * s_step_bytes : outside, cursor.scales);
+    unroll<w_requests>([&]<int i>() { request_w<Whole, Ahead, i>(r, cursor); });
+  }
+
+  // The scales of a step: those of MX blocks past the end are cleared.
+  struct Scales {
+    u32 w[Shape::strips];
+    u32 x[scale_dwords];
+  };
+  template <bool Whole> AITER_MOE_DEVICE Scales scales(const Registers& r, int step) const {
+    const u32 bytes = step_mask<Whole>(work, step).bytes();
+    Scales s;
+    unroll<Shape::strips>([&]<int i>() { s.w[i] = not_before(r.weights.scale[i]) & bytes; });
+    unroll<scale_dwords>([&]<int i>() { s.x[i] = (not_before(r.x_scale[i]) & bytes) >> x_shift; });
+    return s;
+  }
+
+  template <int M, int Half>
+  AITER_MOE_DEVICE u32x4 fragment(const AITER_MOE_LDS u8* stage) const {
+    const auto* at = stage + (2 * M + Half) * fragment_bytes + lane() * 16;
+    return *(const AITER_MOE_LDS u32x4*)(at);
+  }
+
+  template <int M, int Half, class Accumulators>
+  AITER_MOE_DEVICE void multiply_rows(
+      Accumulators& sums, const Registers& r, const Scales& scales, u32x4 rows) const {
+    unroll<Shape::weight_tiles>([&]<int t>() {
+      sums[M][t] = mfma_fp4<2 * Half + t % 2, 2 * Half + M % 2>(
+          r.weights.code[t][Half], rows, sums[M][t], scales.w[t / 2], scales.x[M / 2]);
     });
-    load_weights<Whole, Ahead>(r.weights, strips, work, cursor);
   }
 
   template <bool Whole, class Accumulators>
   AITER_MOE_DEVICE void multiply(
       Accumulators& sums, const Registers& r, const AITER_MOE_LDS u8* stage, int step) const {
-    const u32 bytes = step_mask<Whole>(work, step).bytes();
-    u32 w_scale[Shape::strips], x_scale[scale_dwords];
-    unroll<Shape::strips>([&]<int i>() { w_scale[i] = not_before(r.weights.scale[i]) & bytes; });
-    unroll<scale_dwords>(
-        [&]<int i>() { x_scale[i] = (not_before(r.x_scale[i]) & bytes) >> x_shift; });
+    const Scales s = scales<Whole>(r, step);
     u32x4 rows[2][Shape::row_tiles];
     unroll<2>([&]<int half>() {
-      unroll<Shape::row_tiles>([&]<int m>() {
-        const auto* fragment = stage + (2 * m + half) * fragment_bytes + lane() * 16;
-        rows[half][m] = *(const AITER_MOE_LDS u32x4*)(fragment);
-      });
+      unroll<Shape::row_tiles>([&]<int m>() { rows[half][m] = fragment<m, half>(stage); });
     });
     unroll<2>([&]<int half>() {
       pin(sums);
       wait_lds<half == 0 ? Shape::row_tiles : 0>();
       pin(sums);
-      unroll<Shape::row_tiles>([&]<int m>() {
-        unroll<Shape::weight_tiles>([&]<int t>() {
-          sums[m][t] = mfma_fp4<2 * half + t % 2, 2 * half + m % 2>(
-              r.weights.code[t][half], rows[half][m], sums[m][t], w_scale[t / 2],
-              x_scale[m / 2]);
-        });
-      });
+      unroll<Shape::row_tiles>(
+          [&]<int m>() { multiply_rows<m, half>(sums, r, s, rows[half][m]); });
     });
   }
 };

@@ -4,34 +4,9 @@
 // Not here: what a request or a multiplication is (the operand types).
 #pragma once
 
-#include "hip/tile.h"
+#include "hip/rolling.h"
 
 namespace aiter_moe::hip {
-
-template <class Operands> struct Accumulators {
-  f32x4 tile[Operands::Shape::row_tiles][Operands::Shape::weight_tiles];
-  AITER_MOE_DEVICE f32x4* operator[](int m) { return tile[m]; }
-  // Sums that take half of the 256 registers that all instructions can use go to the others,
-  // which matrix instructions use as well; left to itself the compiler moves them to and fro.
-  static constexpr int registers = 4 * Operands::Shape::row_tiles * Operands::Shape::weight_tiles;
-  static constexpr bool apart = registers >= 128;
-};
-
-template <class Operands> AITER_MOE_DEVICE void pin(Accumulators<Operands>& sums) {
-  using Shape = typename Operands::Shape;
-  unroll<Shape::row_tiles>([&]<int m>() {
-    unroll<Shape::weight_tiles>([&]<int t>() {
-      if constexpr (Accumulators<Operands>::apart) pin_apart(sums.tile[m][t]);
-      else pin(sums.tile[m][t]);
-    });
-  });
-}
-
-template <class Operands> AITER_MOE_DEVICE AITER_MOE_LDS u8* lds_ring() {
-  __attribute__((shared, aligned(fragment_bytes))) static u8
-      ring[Operands::Shape::stages * Operands::stage_bytes];
-  return (AITER_MOE_LDS u8*)(ring);
-}
 
 // Sums over the steps of `operands.work`. A stage of the LDS is refilled only after the barrier
 // that all waves reach behind their last read of it. Rows that land by themselves fill it from
@@ -50,7 +25,7 @@ template <class Operands> AITER_MOE_DEVICE AITER_MOE_LDS u8* lds_ring() {
 // over have been requested already. As long as the requests ahead are of whole steps, a copy of
 // the loop without masks runs.
 template <class Operands>
-AITER_MOE_DEVICE void accumulate(Accumulators<Operands>& sums, Operands& operands) {
+AITER_MOE_DEVICE void accumulate_by_steps(Accumulators<Operands>& sums, Operands& operands) {
   using Shape = typename Operands::Shape;
   constexpr int ring = Shape::ring, depth = Shape::depth;
   constexpr bool w_first = !Operands::rows_through_registers;
@@ -95,9 +70,7 @@ AITER_MOE_DEVICE void accumulate(Accumulators<Operands>& sums, Operands& operand
       multiply.template operator()<slot, Whole>(cursor.step() + slot - depth);
     });
   };
-  unroll<Shape::row_tiles>([&]<int m>() {
-    unroll<Shape::weight_tiles>([&]<int t>() { sums.tile[m][t] = f32x4{0, 0, 0, 0}; });
-  });
+  clear(sums);
   Cursor<Operands> cursor(first);
   unroll<depth>([&]<int i>() {
     if constexpr (w_first) request_w.template operator()<i, false, i>(cursor);
@@ -117,6 +90,13 @@ AITER_MOE_DEVICE void accumulate(Accumulators<Operands>& sums, Operands& operand
     multiply.template operator()<slot, false>(done + slot);
     return true;
   });
+}
+
+// The sums of `operands.work`.
+template <class Operands>
+AITER_MOE_DEVICE void accumulate(Accumulators<Operands>& sums, Operands& operands) {
+  if constexpr (Operands::rolling) accumulate_rolling(sums, operands);
+  else accumulate_by_steps(sums, operands);
 }
 
 }  // namespace aiter_moe::hip

@@ -135,26 +135,33 @@ AITER_MOE_DEVICE StepMask step_mask(const Work& work, int step) {
   return {quarter < left, quarter + 4 < left};
 }
 
-// Requests the weights of the step `Ahead` of the cursor. `strips` is renewed rather than changed:
-// sums of an offset that never changes and a constant would be kept in registers, instead of the
-// constant in the instruction.
+// Makes request `Which` of `Weights::requests` for the step `Ahead` of the cursor: scales first,
+// then both halves of each tile. `strips` is renewed rather than changed: sums of an offset that
+// never changes and a constant would be kept in registers, instead of the constant in the
+// instruction.
+template <bool Whole, int Ahead, int Which, class Shape, class Work, class Operands>
+AITER_MOE_DEVICE void load_weight(Weights<Shape>& weights, Strips<Shape>& strips,
+                                  const Work& work, const Cursor<Operands>& cursor) {
+  const StepMask mask = step_mask<Whole>(work, cursor.step() + Ahead);
+  if constexpr (Which < Shape::strips) {
+    int& strip = strips.scale[Which] = not_before(strips.scale[Which]);
+    weights.scale[Which] = load32(
+        strips.scales, mask.first ? strip + Ahead * s_step_bytes : outside, cursor.scales);
+  } else {
+    constexpr int tile = (Which - Shape::strips) / 2, half = (Which - Shape::strips) % 2;
+    constexpr int in_reach = Ahead % 2 * w_step_bytes + half * w_half_bytes;  // of 12 bits
+    int& code = strips.code[tile] = not_before(strips.code[tile]);
+    weights.code[tile][half] = load128<Shape::hint>(
+        strips.codes, (half ? mask.second : mask.first) ? code + in_reach : outside,
+        cursor.codes + (Ahead - Ahead % 2) * w_step_bytes);
+  }
+}
+
 template <bool Whole, int Ahead, class Shape, class Work, class Operands>
 AITER_MOE_DEVICE void load_weights(Weights<Shape>& weights, Strips<Shape>& strips,
                                    const Work& work, const Cursor<Operands>& cursor) {
-  const StepMask mask = step_mask<Whole>(work, cursor.step() + Ahead);
-  constexpr int in_reach = Ahead % 2 * w_step_bytes;  // of an offset of 12 bits
-  const int codes = cursor.codes + (Ahead - Ahead % 2) * w_step_bytes;
-  unroll<Shape::strips>([&]<int i>() {
-    const int scale = (strips.scale[i] = not_before(strips.scale[i])) + Ahead * s_step_bytes;
-    weights.scale[i] = load32(strips.scales, mask.first ? scale : outside, cursor.scales);
-  });
-  unroll<Shape::weight_tiles>([&]<int t>() {
-    const int first = (strips.code[t] = not_before(strips.code[t])) + in_reach;
-    weights.code[t][0] =
-        load128<Shape::hint>(strips.codes, mask.first ? first : outside, codes);
-    weights.code[t][1] = load128<Shape::hint>(
-        strips.codes, mask.second ? first + w_half_bytes : outside, codes);
-  });
+  unroll<Weights<Shape>::requests>(
+      [&]<int i>() { load_weight<Whole, Ahead, i>(weights, strips, work, cursor); });
 }
 
 }  // namespace aiter_moe::hip

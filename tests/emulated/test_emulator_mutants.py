@@ -41,11 +41,12 @@ def mistake(header: str, old: str, new: str, *kernels: str, checks: set[FaultKin
 
 
 A4W4, A16W4, GFX942 = "gfx950 a4w4", "gfx950 a16w4", "gfx942 a16w4"
-ALL = (A4W4, A16W4, GFX942)
+TALL = "gfx950 a4w4 128"
+ALL = (A4W4, A16W4, GFX942, TALL)
 MISTAKES = {
     "swapped nibbles, a4w4": mistake(
-        "a4w4_tile.h", "r.weights.code[t][half], rows,",
-        "(r.weights.code[t][half] & 0x0f0f0f0f) << 4 | (r.weights.code[t][half] >> 4 & 0x0f0f0f0f),"
+        "a4w4_tile.h", "r.weights.code[t][Half], rows,",
+        "(r.weights.code[t][Half] & 0x0f0f0f0f) << 4 | (r.weights.code[t][Half] >> 4 & 0x0f0f0f0f),"
         " rows,", A4W4,
     ),
     "swapped nibbles, a16w4": mistake(
@@ -54,10 +55,10 @@ MISTAKES = {
         A16W4, GFX942,
     ),
     "scale of the other rows, a4w4": mistake(
-        "a4w4_tile.h", "mfma_fp4<2 * half + t % 2,", "mfma_fp4<2 * half + (t + 1) % 2,", A4W4
+        "a4w4_tile.h", "mfma_fp4<2 * Half + t % 2,", "mfma_fp4<2 * Half + (t + 1) % 2,", A4W4
     ),
     "scale of the other half, activations": mistake(
-        "a4w4_tile.h", "2 * half + m % 2>", "2 * (1 - half) + m % 2>", A4W4
+        "a4w4_tile.h", "2 * Half + M % 2>", "2 * (1 - Half) + M % 2>", A4W4, TALL
     ),
     "scale of the other rows, a16w4": mistake(
         "a16w4_tile.h", "fp4_decoder<2 * half + t % 2>", "fp4_decoder<2 * half>", A16W4, GFX942
@@ -68,10 +69,10 @@ MISTAKES = {
     ),
     "transposed result, a4w4": mistake(
         "a4w4_tile.h",
-        "mfma_fp4<2 * half + t % 2, 2 * half + m % 2>(\n"
-        "              r.weights.code[t][half], rows, sums[m][t], w_scale[t / 2], x_scale[m / 2])",
-        "mfma_fp4<2 * half + m % 2, 2 * half + t % 2>(\n"
-        "              rows, r.weights.code[t][half], sums[m][t], x_scale[m / 2], w_scale[t / 2])",
+        "mfma_fp4<2 * Half + t % 2, 2 * Half + M % 2>(\n"
+        "          r.weights.code[t][Half], rows, sums[M][t], scales.w[t / 2], scales.x[M / 2])",
+        "mfma_fp4<2 * Half + M % 2, 2 * Half + t % 2>(\n"
+        "          rows, r.weights.code[t][Half], sums[M][t], scales.x[M / 2], scales.w[t / 2])",
         A4W4,
     ),
     "transposed result, a16w4": mistake(
@@ -87,7 +88,15 @@ MISTAKES = {
     "no sign": mistake("gfx942.h", "(signs & sign) | ", "", GFX942),
     "no barrier": mistake(
         "pipeline.h", "stage_of.template operator()<slot>());\n    barrier();\n",
-        "stage_of.template operator()<slot>());\n", *ALL, checks=LDS_ORDER,
+        "stage_of.template operator()<slot>());\n", A4W4, A16W4, GFX942, checks=LDS_ORDER,
+    ),
+    "no barrier, tall": mistake(
+        "rolling.h", "w_requests : 0)>();\n        barrier();\n", "w_requests : 0)>();\n", TALL,
+        checks=LDS_ORDER,
+    ),
+    "a wait for rows too short by one, tall": mistake(
+        "rolling.h", "(Ask ? w_requests : 0)>", "(Ask ? w_requests : 0) + 1>", TALL,
+        checks=LDS_ORDER,
     ),
     "no wait for rows": mistake(
         "gfx950.h", "const { wait_loads<Later>(); }", "const {}", A4W4, A16W4, checks=LDS_ORDER
@@ -100,20 +109,18 @@ MISTAKES = {
     ),
     "rows requested before the barrier": mistake(
         "pipeline.h",
-        "      land.template operator()<slot, depth - 1>();\n"
-        "      request.template operator()<(slot + depth) % ring, Whole>"
-        "(first + done + slot + depth);\n",
-        "      request.template operator()<(slot + depth) % ring, Whole>"
-        "(first + done + slot + depth);\n"
-        "      land.template operator()<slot, depth - 1>();\n",
+        "      land.template operator()<slot, w_requests + (depth - 1) * step_requests>();\n"
+        "      request_x.template operator()<next, Whole, slot>(cursor);\n",
+        "      request_x.template operator()<next, Whole, slot>(cursor);\n"
+        "      land.template operator()<slot, w_requests + depth * step_requests - w_requests>();\n",
         A4W4, A16W4, checks=LDS_ORDER,
     ),
     "pads taken for tokens": mistake(
-        "layout.h", "s.used = s.slot < a.topk;", "s.used = true;", *ALL, checks=OUT_OF_RANGE
+        "rows.h", "slot, slot < a.topk};", "slot, true};", *ALL, checks=OUT_OF_RANGE
     ),
     "an expert's codes one tile late": mistake(
-        "tile.h", "s.code[2 * i] = w_tile_offset(2 * strip, a.w_k);",
-        "s.code[2 * i] = w_tile_offset(2 * strip + 1, a.w_k);", *ALL,
+        "tile.h", "s.code[2 * i] = w_tile_offset(2 * strip, a.w_k) +",
+        "s.code[2 * i] = w_tile_offset(2 * strip + 1, a.w_k) +", *ALL,
     ),
     "the end of k forgotten": mistake(
         "tile.h", "return {quarter < left, quarter + 4 < left};", "return {true, true};", *ALL
@@ -125,17 +132,17 @@ MISTAKES = {
 
 
 def instance_of(kernel: str, stage: int = 1, **fields: object) -> Instance:
-    """Return the first instance of 32 rows of "<target> <kind>" in the catalogue."""
-    target, kind = kernel.split()
+    """Return the first instance of "<target> <kind> [<rows>]" in the catalogue, of 32 rows."""
+    target, kind, *rows = kernel.split()
     activation = ActivationType.Silu if stage == 1 else None
-    wanted = {"kind": Kind(kind), "stage": stage, "block_m": 32, "activation": activation,
-              "split_k": False} | fields  # fmt: skip
+    wanted = {"kind": Kind(kind), "stage": stage, "activation": activation,
+              "block_m": int(rows[0]) if rows else 32, "split_k": False} | fields  # fmt: skip
     return next(i for i in catalogue(target) if all(getattr(i, k) == v for k, v in wanted.items()))
 
 
 def case_of(kernel: str) -> Case:
     """Return a case with pads in its blocks, several steps of k, and one that ends in a half."""
-    shape = Shape(tokens=37, topk=2, experts=3, n=96, k=1152)
+    shape = Shape(tokens=37, topk=2, experts=3, n=96, k=1920)
     return make_case(instance_of(kernel), shape, seed=5, bias=True)
 
 
