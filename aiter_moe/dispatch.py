@@ -19,6 +19,7 @@ from aiter_moe.enums import ActivationType, GateMode, Kind, QuantType
 from aiter_moe.errors import ArgumentError, UnsupportedProblemError
 from aiter_moe.heuristics import use_nt
 from aiter_moe.log import info_once, warn_once
+from aiter_moe.pipeline import Operand
 from aiter_moe.plan import Notice, Plan, make_plan
 from aiter_moe.problem import Problem, token_tier
 from aiter_moe.targets.base import DeviceFacts
@@ -48,7 +49,7 @@ class MOEMetadata:
     The other fields are aiter's, in its order, with the one value they have here.
     """
 
-    stage1: Callable[..., torch.Tensor]
+    stage1: Callable[..., Operand]
     stage2: Callable[..., torch.Tensor]
     block_m: int
     ksplit: int

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from aiter_moe import dtypes
+from aiter_moe.codegen.instance import Output
 from aiter_moe.dispatch import MOEMetadata, metadata_for
 from aiter_moe.enums import ActivationType, GateMode, Kind
 from aiter_moe.errors import ArgumentError, UnsupportedProblemError
@@ -24,12 +25,13 @@ from aiter_moe.pipeline import (
     Experts,
     MoeCall,
     Operand,
+    finish,
     intermediate,
     quantised,
 )
 from aiter_moe.problem import Problem, token_tier
 from aiter_moe.sizes import ceil_div
-from aiter_moe.targets.base import Launcher
+from aiter_moe.targets.base import Launcher, RoutedTokens
 from aiter_moe.targets.registry import Target, running_target
 from aiter_moe.verdict import Overrides, computed
 
@@ -89,32 +91,22 @@ class Routing:
     expert_mask: torch.Tensor | None = None
     num_local_tokens: torch.Tensor | None = None
 
-    def valid_slots(self) -> torch.Tensor | None:
-        """Return bool [tokens, topk], false where no row is computed, or None if all are.
-
-        Waits for no device: the number of local tokens stays in its tensor.
-        """
-        if self.expert_mask is None and self.num_local_tokens is None:
-            return None
-        valid = torch.ones(self.ids.shape, dtype=torch.bool, device=self.ids.device)
-        if self.expert_mask is not None:
-            # rows past the local tokens may hold any ids
-            last = self.expert_mask.numel() - 1
-            valid = (self.expert_mask != 0)[self.ids.clamp(0, last).long()]
-        if self.num_local_tokens is not None:
-            row = torch.arange(self.ids.shape[0], device=self.ids.device)
-            valid &= (row < self.num_local_tokens)[:, None]
-        return valid
-
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """A run of tokens: their inputs, and where their output goes."""
+    """A run of tokens: their inputs, and where their output goes.
+
+    Attributes
+    ----------
+    first_token : int or None
+        Tokens of the call before these; None: they are the whole call.
+    """
 
     hidden: torch.Tensor
     a1_scale: torch.Tensor | None
     routing: Routing
     out: torch.Tensor
+    first_token: int | None = None
 
 
 def _problem(
@@ -161,14 +153,15 @@ def _overrides(options: Options, kind: Kind, *, is_ep: bool) -> Overrides:
     )
 
 
-def _first_operand(
-    launcher: Launcher, hidden: torch.Tensor, scale: torch.Tensor | None, problem: Problem
-) -> Operand:
+def _first_operand(call: MoeCall, rows: _Rows, problem: Problem, *, direct: bool) -> Operand:
+    """Return what stage 1 reads: rows or codes as they came, or quantised."""
+    hidden, scale = rows.hidden, rows.a1_scale
     if scale is not None:
         codes = _loadable(hidden.view(torch.uint8).contiguous())
         return Operand(codes, scale.view(torch.uint8).contiguous())
-    if problem.q_dtype_a == dtypes.fp4x2:
-        return quantised(launcher, hidden if hidden.stride(1) == 1 else hidden.contiguous())
+    if problem.q_dtype_a == dtypes.fp4x2 and not direct:
+        rows_dense = hidden if hidden.stride(1) == 1 else hidden.contiguous()
+        return quantised(call.launcher, rows_dense, call.sorted)
     return Operand(_loadable(hidden))
 
 
@@ -213,7 +206,6 @@ def _runs(whole: _Rows, step: int) -> Iterator[_Rows]:
     if tokens <= step:
         yield whole
         return
-    local = whole.routing.num_local_tokens
     for begin in range(0, tokens, step):
         cut = slice(begin, begin + step)
         yield _Rows(
@@ -223,9 +215,10 @@ def _runs(whole: _Rows, step: int) -> Iterator[_Rows]:
                 whole.routing.weights[cut],
                 whole.routing.ids[cut],
                 whole.routing.expert_mask,
-                None if local is None else (local - begin).clamp(0, step),
+                whole.routing.num_local_tokens,
             ),
             whole.out[cut],
+            begin,
         )
 
 
@@ -238,32 +231,39 @@ def _run(
     constants: ActivationConstants,
 ) -> None:
     """Run the launches of `rows`; `work` has the sizes that are computed."""
-    routing, out = rows.routing, rows.out
-    mask = routing.expert_mask
+    plan = metadata.plan
+    direct = plan.stage1.tile.direct
+    routed = _routed(rows, experts)
+    cleared = rows.out if plan.stage2.tile.output is Output.ATOMIC else None
     call = MoeCall(
         launcher=launcher,
         experts=experts,
-        sorted=launcher.sort(
-            routing.ids,
-            routing.weights,
-            experts.w1.experts if mask is None else mask.numel(),
-            metadata.block_m,
-            mask,
-            routing.num_local_tokens,
-        ),
+        sorted=None if direct else launcher.sort(routed, metadata.block_m, cleared),
         tokens=rows.hidden.shape[0],
-        topk=routing.ids.shape[1],
+        topk=routed.ids.shape[1],
         model_dim=work.model_dim,
         inter_dim=work.inter_dim,
         doweight_stage1=work.doweight_stage1,
         constants=constants,
+        routed=routed,
+        out=rows.out,
     )
-    x = _first_operand(launcher, rows.hidden, rows.a1_scale, work)
-    a2 = intermediate(call, metadata.stage1(call, x), metadata.plan.stage2)
-    down = metadata.stage2(call, a2)
-    if call.model_dim < out.shape[1]:
-        out[:, call.model_dim :] = 0
-    launcher.reduce(down, call.topk, out[:, : call.model_dim], routing.valid_slots())
+    x = _first_operand(call, rows, work, direct=direct)
+    a2 = intermediate(call, metadata.stage1(call, x), plan.stage2)
+    finish(call, metadata.stage2(call, a2), plan.stage2)
+
+
+def _routed(rows: _Rows, experts: Experts) -> RoutedTokens:
+    routing = rows.routing
+    mask = routing.expert_mask
+    return RoutedTokens(
+        ids=routing.ids,
+        weights=routing.weights,
+        experts=experts.w1.experts if mask is None else mask.numel(),
+        expert_mask=mask,
+        local_tokens=routing.num_local_tokens,
+        first_token=rows.first_token,
+    )
 
 
 def run_moe(

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The two-stage MoE as a sequence of launches, the same for every target.
 
-Sort, (quantise), stage 1, (requantise), stage 2, reduce. Sizes and layouts were checked by the
-caller (`aiter_moe.fused_moe`); which kernels run was decided by `aiter_moe.plan`.
+Sort, (quantise), stage 1, (requantise), stage 2, reduce; kernels that read the routing themselves
+or leave the final output need less. Sizes and layouts were checked by the caller
+(`aiter_moe.fused_moe`); which kernels run was decided by `aiter_moe.plan`.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ from dataclasses import dataclass, field
 
 import torch
 
-from aiter_moe.codegen.instance import Instance
-from aiter_moe.enums import ActivationType, Kind, ScaleRounding
-from aiter_moe.layouts import Layout, PackedWeight
-from aiter_moe.targets.arguments import StageArgs
-from aiter_moe.targets.base import Launcher, SortedTokens
+from aiter_moe.codegen.instance import Instance, Output
+from aiter_moe.enums import ActivationType, Kind
+from aiter_moe.formats import MX_BLOCK
+from aiter_moe.layouts import Layout, PackedWeight, S
+from aiter_moe.targets.arguments import ElementType, StageArgs
+from aiter_moe.targets.base import Launcher, RoutedTokens, SortedTokens
+from aiter_moe.targets.routed_pairs import used_slots_bound
 
 SWIGLU_LIMIT = 7.0
 """Clamp of gpt-oss, the default of Swiglu."""
@@ -28,13 +31,17 @@ class Operand:
     Attributes
     ----------
     values : torch.Tensor
-        bf16 [rows, K], or uint8 codes [rows, K/2].
+        bf16 [rows, K], or uint8 codes [rows, K/2]; for a kernel that quantises by itself also
+        float16 or float32.
     scales : torch.Tensor or None
-        uint8 [rows, K/32] for codes.
+        uint8 of codes: [rows, K/32], or as the kernels of the stage read them.
+    laid_out : bool
+        Scales lie as the kernels of the stage read them.
     """
 
     values: torch.Tensor
     scales: torch.Tensor | None = None
+    laid_out: bool = False
 
     @property
     def row_elements(self) -> int:
@@ -104,8 +111,8 @@ class MoeCall:
         Where kernels run.
     experts : Experts
         Weights and biases.
-    sorted : SortedTokens
-        Result of the sort with this call's block_m.
+    sorted : SortedTokens or None
+        Result of the sort with this call's block_m; None where kernels read `routed`.
     tokens, topk : int
         Rows of the activations, routed experts per row.
     model_dim, inter_dim : int
@@ -114,17 +121,24 @@ class MoeCall:
         Routing weights multiply in stage 1 instead of stage 2.
     constants : ActivationConstants
         Of the activation that stage 1 fuses.
+    routed : RoutedTokens or None
+        The routing before the sort, for kernels that read it themselves.
+    out : torch.Tensor or None
+        The final output [tokens, columns], where stage 2 writes it; columns past model_dim become
+        0. None: memory of the launcher, bf16 [tokens, model_dim].
     """
 
     launcher: Launcher
     experts: Experts
-    sorted: SortedTokens
+    sorted: SortedTokens | None
     tokens: int
     topk: int
     model_dim: int
     inter_dim: int
     doweight_stage1: bool = False
     constants: ActivationConstants = ActivationConstants()
+    routed: RoutedTokens | None = None
+    out: torch.Tensor | None = None
 
 
 @dataclass(slots=True)
@@ -140,13 +154,16 @@ class _Launch:
         self.tensors.append(tensor)
 
 
-def _launch(call: MoeCall, weight: PackedWeight, operand: Operand, doweight: bool) -> _Launch:
+def _launch(
+    call: MoeCall, weight: PackedWeight, operand: Operand, instance: Instance, doweight: bool
+) -> _Launch:
     launch = _Launch()
     args = launch.args
     launch.point("x", operand.values)
     args.x_stride = operand.row_elements
+    args.x_type = ElementType.of(operand.values.dtype)
     if operand.scales is not None:
-        scales = call.launcher.stage_scales(operand.scales, call.sorted, call.tokens)
+        scales = _stage_scales(call, operand.scales, operand.laid_out or instance.tile.direct)
         launch.point("x_scale", scales)
         args.x_scale_stride = scales.shape[1]
     launch.point("w", weight.codes)
@@ -155,15 +172,46 @@ def _launch(call: MoeCall, weight: PackedWeight, operand: Operand, doweight: boo
     args.w_k = weight.physical_cols
     args.w_scale_cols = weight.scale_cols
     args.interleaved = int(weight.layout is Layout.SHUFFLED_GATE_UP)
-    launch.point("sorted_ids", call.sorted.ids)
-    launch.point("sorted_weights", call.sorted.weights)
-    launch.point("sorted_expert_ids", call.sorted.expert_ids)
-    launch.point("num_valid_ids", call.sorted.num_valid)
     args.tokens = call.tokens
     args.topk = call.topk
     args.doweight = int(doweight)
     args.ksplit = 1
+    if instance.tile.direct:
+        _point_to_routed(launch, call, instance.block_m)
+    else:
+        _point_to_sorted(launch, call, instance.block_m)
     return launch
+
+
+def _stage_scales(call: MoeCall, scales: torch.Tensor, laid_out: bool) -> torch.Tensor:
+    return scales if laid_out else call.launcher.stage_scales(scales, _sorted(call))
+
+
+def _sorted(call: MoeCall) -> SortedTokens:
+    assert call.sorted is not None, "kernels of this call need a sort"
+    return call.sorted
+
+
+def _point_to_sorted(launch: _Launch, call: MoeCall, block_m: int) -> None:
+    found = _sorted(call)
+    launch.point("sorted_ids", found.ids)
+    launch.point("sorted_weights", found.weights)
+    launch.point("sorted_expert_ids", found.expert_ids)
+    launch.point("num_valid_ids", found.num_valid)
+    launch.args.sorted_rows = found.expert_ids.shape[0] * block_m
+
+
+def _point_to_routed(launch: _Launch, call: MoeCall, block_m: int) -> None:
+    routed = call.routed
+    assert routed is not None, "kernels of this call read the routing"
+    launch.point("topk_ids", routed.ids)
+    launch.point("topk_weights", routed.weights)
+    if routed.expert_mask is not None:
+        launch.point("expert_mask", routed.expert_mask)
+    if routed.local_tokens is not None:
+        launch.point("local_tokens", routed.local_tokens)
+    launch.args.experts = routed.experts
+    launch.args.sorted_rows = used_slots_bound(call.tokens * call.topk, routed.experts, block_m)
 
 
 def _add_bias(launch: _Launch, bias: torch.Tensor | None) -> None:
@@ -172,7 +220,7 @@ def _add_bias(launch: _Launch, bias: torch.Tensor | None) -> None:
         launch.args.bias_stride = bias.shape[1]
 
 
-def stage1(call: MoeCall, x: Operand, *, instance: Instance, ksplit: int) -> torch.Tensor:
+def stage1(call: MoeCall, x: Operand, *, instance: Instance, ksplit: int) -> Operand:
     """Run gate/up projection and activation.
 
     Parameters
@@ -188,27 +236,47 @@ def stage1(call: MoeCall, x: Operand, *, instance: Instance, ksplit: int) -> tor
 
     Returns
     -------
-    torch.Tensor
-        bfloat16 [tokens * topk, inter_dim]; rows of experts held elsewhere are not written.
+    Operand
+        Rows [tokens * topk, inter_dim], bfloat16, or requantised where the kernel does that; rows
+        of experts held elsewhere are not written.
     """
-    device = x.values.device
-    out = call.launcher.empty((call.tokens * call.topk, call.inter_dim), torch.bfloat16, device)
-    launch = _launch(call, call.experts.w1, x, call.doweight_stage1)
+    launch = _launch(call, call.experts.w1, x, instance, call.doweight_stage1)
     _add_bias(launch, call.experts.bias1)
-    launch.point("out", out)
     args = launch.args
     args.n, args.k = call.inter_dim, call.model_dim
-    args.out_stride = out.stride(0)
-    blocks = call.sorted.expert_ids.shape[0]
-    args.sorted_rows = blocks * instance.block_m
+    out = _stage1_output(launch, call, instance, x.values.device)
     args.limit = call.constants.limit
     args.beta = call.constants.beta
     args.linear_beta = call.constants.linear_beta
     if instance.split_k:
         args.ksplit = max(ksplit, 1)
         shape = (args.ksplit, args.sorted_rows, 2 * call.inter_dim)
-        launch.point("workspace", call.launcher.empty(shape, torch.float32, device))
+        launch.point("workspace", call.launcher.empty(shape, torch.float32, x.values.device))
     call.launcher.run_stage(instance, args, launch.tensors)
+    return out
+
+
+def _stage1_output(
+    launch: _Launch, call: MoeCall, instance: Instance, device: torch.device
+) -> Operand:
+    """Return memory for the rows of stage 1, which the arguments point to."""
+    rows, columns, args = call.tokens * call.topk, call.inter_dim, launch.args
+    if instance.tile.output is not Output.FP4:
+        out = Operand(call.launcher.empty((rows, columns), torch.bfloat16, device))
+        launch.point("out", out.values)
+        args.out_stride = out.row_elements
+        return out
+    codes = call.launcher.empty((rows, columns // 2), torch.uint8, device)
+    blocks = columns // MX_BLOCK
+    direct = instance.tile.direct
+    shape = (rows, blocks) if direct else S.physical_shape(args.sorted_rows, blocks)
+    # In a row, since tiles have no room between rows.
+    memory = call.launcher.empty((shape[0] * shape[1],), torch.uint8, device)
+    out = Operand(codes, memory.view(shape), laid_out=True)
+    launch.point("out", codes)
+    launch.point("out_scale", memory)
+    args.out_stride = out.row_elements
+    args.out_scale_stride = shape[1]
     return out
 
 
@@ -227,29 +295,53 @@ def stage2(call: MoeCall, a2: Operand, *, instance: Instance) -> torch.Tensor:
     Returns
     -------
     torch.Tensor
-        float32 [tokens * topk, model_dim], one row per (token, slot), not yet reduced.
+        What `Instance.tile.output` says: float32 [tokens * topk, model_dim], one row per (token,
+        slot), not yet reduced; or the final output.
     """
-    shape = (call.tokens * call.topk, call.model_dim)
-    rows = call.launcher.empty(shape, torch.float32, a2.values.device)
-    launch = _launch(call, call.experts.w2, a2, not call.doweight_stage1)
+    device = a2.values.device
+    launch = _launch(call, call.experts.w2, a2, instance, not call.doweight_stage1)
     _add_bias(launch, call.experts.bias2)
-    launch.point("out", rows)
     args = launch.args
     args.n, args.k = call.model_dim, call.inter_dim
-    args.out_stride = rows.stride(0)
-    args.sorted_rows = call.sorted.expert_ids.shape[0] * instance.block_m
+    if instance.tile.output is Output.ROWS:
+        shape = (call.tokens * call.topk, call.model_dim)
+        out = call.launcher.empty(shape, torch.float32, device)
+    elif call.out is not None:
+        out = call.out
+    else:
+        out = call.launcher.empty((call.tokens, call.model_dim), torch.bfloat16, device)
+    launch.point("out", out)
+    args.out_stride = out.stride(0)
+    args.out_columns = out.shape[1]
+    args.out_type = ElementType.of(out.dtype)
     call.launcher.run_stage(instance, args, launch.tensors)
-    return rows
+    return out
 
 
-def quantised(launcher: Launcher, rows: torch.Tensor) -> Operand:
-    """Quantise rows [R, K] to MXFP4 with aiter's default scale rule (RoundUp)."""
-    codes, scales = launcher.quantise(rows, ScaleRounding.RoundUp)
-    return Operand(codes, scales)
+def quantised(
+    launcher: Launcher, rows: torch.Tensor, routed: SortedTokens | None = None
+) -> Operand:
+    """Quantise rows [R, K] to MXFP4 with aiter's default scale rule (RoundUp).
+
+    With `routed` the scales are laid out for a stage of its sort.
+    """
+    codes, scales = launcher.quantise(rows, routed)
+    return Operand(codes, scales, laid_out=routed is not None)
 
 
-def intermediate(call: MoeCall, rows: torch.Tensor, stage2_instance: Instance) -> Operand:
-    """Give stage 2 its operand: bf16 rows as they are, or requantised to fp4."""
-    if stage2_instance.kind is Kind.A16W4:
-        return Operand(rows)
-    return quantised(call.launcher, rows)
+def intermediate(call: MoeCall, rows: Operand, stage2_instance: Instance) -> Operand:
+    """Give stage 2 its operand: rows as stage 1 left them, or requantised to fp4.
+
+    A kernel that reads the routing itself quantises its rows too.
+    """
+    ready = rows.scales is not None or stage2_instance.tile.direct
+    if ready or stage2_instance.kind is Kind.A16W4:
+        return rows
+    return quantised(call.launcher, rows.values, _sorted(call))
+
+
+def finish(call: MoeCall, down: torch.Tensor, stage2_instance: Instance) -> None:
+    """Make the output from what stage 2 left, where it is not the output already."""
+    if stage2_instance.tile.output is Output.ROWS:
+        assert call.out is not None, "the call has no output"
+        call.launcher.reduce(down, _sorted(call), call.out)

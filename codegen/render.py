@@ -8,7 +8,7 @@ starts with a header made here, so templates need not repeat it.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,19 +61,8 @@ def render(instance: Instance, templates: Path | None = None) -> BuildUnit:
     BuildError
         If the template is missing, has an error, or uses a variable the instance does not give.
     """
-    import jinja2
-
     name = instance.tile.template
-    try:
-        body = (
-            _environment(templates or template_root())
-            .get_template(name)
-            .render(variables(instance))
-        )
-    except jinja2.TemplateError as error:
-        raise BuildError(
-            f"template {name} cannot render {instance.name}: {type(error).__name__}: {error}"
-        ) from error
+    body = _body(instance.name, name, variables(instance), templates or template_root())
     extension = "cpp" if instance.target == "cpu" else "hip"
     file_name = f"{instance.name}.{extension}"
     flags = tuple(instance.tile.compile_flags)
@@ -85,6 +74,44 @@ def render(instance: Instance, templates: Path | None = None) -> BuildUnit:
     header = _header(f"{instance.name}, from {name}", command)
     source = header + body
     return BuildUnit(instance.name, instance.target, file_name, source, flags, instance.family)
+
+
+def unit_of_template(
+    name: str, target: str, template: str, parameters: Mapping[str, Any]
+) -> BuildUnit:
+    """Return the build unit that a template gives with these parameters, for a GPU.
+
+    Parameters
+    ----------
+    name : str
+        Name of what is built.
+    target : str
+        ``gfx950`` or ``gfx942``.
+    template : str
+        File name of the template.
+    parameters : mapping
+        What the template sees.
+
+    Raises
+    ------
+    BuildError
+        If the template is missing, has an error, or uses a variable it is not given.
+    """
+    file_name = f"{name}.hip"
+    header = _header(f"{name}, from {template}", _stand_alone(target, file_name, ()))
+    body = _body(name, template, parameters, template_root())
+    return BuildUnit(name, target, file_name, header + body)
+
+
+def _body(name: str, template: str, parameters: Mapping[str, Any], templates: Path) -> str:
+    import jinja2
+
+    try:
+        return _environment(templates).get_template(template).render(parameters)
+    except jinja2.TemplateError as error:
+        raise BuildError(
+            f"template {template} cannot render {name}: {type(error).__name__}: {error}"
+        ) from error
 
 
 def runtime_unit(features: frozenset[str] = frozenset()) -> BuildUnit:

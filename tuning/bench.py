@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from statistics import median
 from typing import Any
@@ -23,7 +23,7 @@ from aiter_moe.forward import Routing
 from aiter_moe.fused_moe import fused_moe
 from aiter_moe.pipeline import Experts, MoeCall, Operand
 from aiter_moe.problem import Problem
-from aiter_moe.targets.base import Launcher
+from aiter_moe.targets.base import Launcher, RoutedTokens
 from aiter_moe.tuning import operands
 from aiter_moe.tuning.candidates import Candidate
 from aiter_moe.tuning.expected import Expected, Stage2Way
@@ -123,7 +123,7 @@ class Bench:
                 launcher=self.launcher,
                 experts=self.experts,
                 sorted=self.launcher.sort(
-                    route.ids, route.weights, self.layer.experts, block_m, None, None
+                    RoutedTokens(route.ids, route.weights, self.layer.experts), block_m
                 ),
                 tokens=tokens,
                 topk=self.layer.topk,
@@ -172,11 +172,13 @@ class Bench:
         if candidate.stage == 1:
             x = self.first_operand(tokens, kind)
             rows = pipeline.stage1(call, x, instance=candidate.instance, ksplit=candidate.ksplit)
-            return rows.view(tokens, self.layer.topk, self.layer.inter_dim)
-        a2 = pipeline.intermediate(call, self.middle(tokens, kind), candidate.instance)
-        rows = pipeline.stage2(call, a2, instance=candidate.instance)
+            return rows.values.view(tokens, self.layer.topk, self.layer.inter_dim)
         out = torch.empty((tokens, self.layer.model_dim), dtype=self.layer.dtype)
-        self.launcher.reduce(rows, self.layer.topk, out, None)
+        call = replace(call, out=out)
+        middle = Operand(self.middle(tokens, kind))
+        a2 = pipeline.intermediate(call, middle, candidate.instance)
+        down = pipeline.stage2(call, a2, instance=candidate.instance)
+        pipeline.finish(call, down, candidate.instance)
         return out
 
     def check(self, kind: Kind, tokens: int, candidate: Candidate) -> Ok | WrongResult:

@@ -2,8 +2,8 @@
 """What a target offers the two-stage pipeline: one interface for CPU, HIP and emulator.
 
 The pipeline (`aiter_moe.pipeline`) fills `StageArgs`; a target gives the memory kernels write,
-sorts, quantises, lays scales out, launches stage kernels and reduces. Nothing here knows a
-concrete device.
+sorts, quantises, lays scales out, launches stage kernels and reduces. On a GPU each of these is
+one kernel. Nothing here knows a concrete device.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import Protocol
 import torch
 
 from aiter_moe.codegen.instance import Instance
-from aiter_moe.enums import ScaleRounding
 from aiter_moe.targets.arguments import StageArgs
 
 
@@ -42,6 +41,32 @@ class DeviceFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class RoutedTokens:
+    """Who goes where, before the sort.
+
+    Attributes
+    ----------
+    ids, weights : torch.Tensor
+        int32 and float32 [tokens, topk].
+    experts : int
+        Experts that ids may name: of all ranks where `expert_mask` is given.
+    expert_mask : torch.Tensor or None
+        int32 [experts], nonzero for experts held here; others are skipped.
+    local_tokens : torch.Tensor or None
+        One integer: leading tokens that are sorted, counted from the first of the whole call.
+    first_token : int or None
+        Tokens of the call before these; None: they are all of it.
+    """
+
+    ids: torch.Tensor
+    weights: torch.Tensor
+    experts: int
+    expert_mask: torch.Tensor | None = None
+    local_tokens: torch.Tensor | None = None
+    first_token: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class SortedTokens:
     """Result of the MoE sort (aiter ``moe_sorting``).
 
@@ -55,12 +80,16 @@ class SortedTokens:
         int32 [ceil(P / block)], local expert per block, -1 past the last used block.
     num_valid : torch.Tensor
         int32 [2]: used sorted slots, tokens processed.
+    positions : torch.Tensor or None
+        int32 [tokens, topk]: sorted slot of each pair, -1 of one that has none. None where a
+        target has no use for it and every pair has one.
     """
 
     ids: torch.Tensor
     weights: torch.Tensor
     expert_ids: torch.Tensor
     num_valid: torch.Tensor
+    positions: torch.Tensor | None = None
 
 
 class Launcher(Protocol):
@@ -76,22 +105,23 @@ class Launcher(Protocol):
         """Return memory for kernels to write: of any content, or NaN where that is looked for."""
 
     def sort(
-        self,
-        topk_ids: torch.Tensor,
-        topk_weights: torch.Tensor,
-        num_experts: int,
-        block_m: int,
-        expert_mask: torch.Tensor | None,
-        num_local_tokens: torch.Tensor | None,
+        self, routed: RoutedTokens, block_m: int, cleared: torch.Tensor | None = None
     ) -> SortedTokens:
-        """Sort (token, slot) pairs by expert, padded per expert to `block_m`."""
+        """Sort (token, slot) pairs by expert, padded per expert to `block_m`.
+
+        `cleared`, [rows, columns], is filled with zeros on the way.
+        """
 
     def quantise(
-        self, x: torch.Tensor, rounding: ScaleRounding
+        self, x: torch.Tensor, routed: SortedTokens | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Quantise rows [R, K] to fp4 codes uint8 [R, K/2] and e8m0 scales uint8 [R, K/32]."""
+        """Quantise rows to MXFP4 by aiter's default rule: codes, and scales for a stage's kernels.
 
-    def stage_scales(self, scales: torch.Tensor, routed: SortedTokens, tokens: int) -> torch.Tensor:
+        `x` is [tokens, K] or [tokens * topk, K]. Codes are uint8 [rows, K/2]; scales are those of
+        `stage_scales`, or uint8 [rows, K/32] where `routed` is None.
+        """
+
+    def stage_scales(self, scales: torch.Tensor, routed: SortedTokens) -> torch.Tensor:
         """Lay the e8m0 scales of a stage's rows out as its kernels read them.
 
         `scales` is uint8 [tokens, columns], or [tokens * topk, columns] in stage 2. The result
@@ -106,10 +136,9 @@ class Launcher(Protocol):
         `tensors` are those `args` points into: all memory the kernel may touch.
         """
 
-    def reduce(
-        self, rows: torch.Tensor, topk: int, out: torch.Tensor, valid: torch.Tensor | None
-    ) -> None:
-        """Sum f32 rows [T*topk, H] over the slots of a token in fixed order into `out` [T, H].
+    def reduce(self, rows: torch.Tensor, routed: SortedTokens, out: torch.Tensor) -> None:
+        """Sum f32 rows [T*topk, n] over the slots of a token in fixed order into `out`.
 
-        `valid` is bool [T, topk]; False slots (masked experts) are skipped.
+        Rows of pairs without a sorted slot are skipped. `out` is [T, columns]; columns past n
+        become 0.
         """

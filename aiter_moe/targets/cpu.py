@@ -23,10 +23,16 @@ from aiter_moe.formats import MX_BLOCK
 from aiter_moe.layouts import S
 from aiter_moe.sizes import round_up
 from aiter_moe.targets.arguments import StageArgs
-from aiter_moe.targets.base import DeviceFacts, SortedTokens
+from aiter_moe.targets.base import DeviceFacts, RoutedTokens, SortedTokens
 from aiter_moe.targets.cpu_features import read_cpuinfo, thread_count, usable_features
 from aiter_moe.targets.cpu_runtime import FLOAT_CODES, Kernel, Runtime, load_kernel, load_runtime
-from aiter_moe.targets.cpu_sort import RoutedPairs, SortExtras, routed_pairs, sort_pairs
+from aiter_moe.targets.cpu_sort import (
+    RoutedPairs,
+    SortExtras,
+    local_count,
+    routed_pairs,
+    sort_pairs,
+)
 
 _SCRATCH_ALIGNMENT = 64
 
@@ -105,34 +111,24 @@ class CpuLauncher:
         return torch.empty(shape, dtype=dtype, device=device)
 
     def sort(
-        self,
-        topk_ids: torch.Tensor,
-        topk_weights: torch.Tensor,
-        num_experts: int,
-        block_m: int,
-        expert_mask: torch.Tensor | None,
-        num_local_tokens: torch.Tensor | None,
+        self, routed: RoutedTokens, block_m: int, cleared: torch.Tensor | None = None
     ) -> SortedTokens:
         """Sort (token, slot) pairs by expert, padded per expert to `block_m`.
 
         Parameters
         ----------
-        topk_ids, topk_weights : torch.Tensor
-            int32 and float32 [tokens, topk].
-        num_experts : int
-            Experts that ids may name: of all ranks where `expert_mask` is given.
+        routed : RoutedTokens
+            What is sorted.
         block_m : int
             Slots per block.
-        expert_mask : torch.Tensor or None
-            int32 [num_experts], nonzero for experts held here; others are skipped.
-        num_local_tokens : torch.Tensor or None
-            One integer: leading tokens that are sorted.
+        cleared : torch.Tensor or None
+            Filled with zeros.
 
         Returns
         -------
         SortedTokens
             With a whole number of blocks: as many as the pairs can need, which for few tokens is
-            far below aiter's allocation.
+            far below aiter's allocation. Positions where some pair may have no slot.
 
         Raises
         ------
@@ -140,9 +136,17 @@ class CpuLauncher:
             An input is unusable; an expert id out of range or a routing weight that is not
             finite is named by token and slot.
         """
-        pairs = routed_pairs(topk_ids, topk_weights, num_experts, expert_mask, num_local_tokens)
+        pairs = routed_pairs(
+            routed.ids, routed.weights, routed.experts, routed.expert_mask,
+            local_count(routed),
+        )  # fmt: skip
+        if cleared is not None:
+            cleared.zero_()
+        every = routed.expert_mask is None and routed.local_tokens is None
+        extras = SortExtras(reverse_sorted=None if every else torch.empty_like(pairs.ids))
         runtime, threads = self._ready()
-        return sort_pairs(runtime, threads, pairs, block_m, pairs.used_slots_bound(block_m))
+        bound = pairs.used_slots_bound(block_m)
+        return sort_pairs(runtime, threads, pairs, block_m, bound, extras)
 
     def sort_into(
         self, pairs: RoutedPairs, block: int, capacity: int, extras: SortExtras
@@ -152,7 +156,10 @@ class CpuLauncher:
         return sort_pairs(runtime, threads, pairs, block, capacity, extras)
 
     def quantise(
-        self, x: torch.Tensor, rounding: ScaleRounding
+        self,
+        x: torch.Tensor,
+        routed: SortedTokens | None = None,
+        rounding: ScaleRounding = ScaleRounding.RoundUp,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Quantise rows to MXFP4, bit-equal to `aiter_moe.formats.mxfp4.quantise_1x32`.
 
@@ -160,6 +167,8 @@ class CpuLauncher:
         ----------
         x : torch.Tensor
             bfloat16, float16 or float32 [rows, K], K a multiple of 32.
+        routed : SortedTokens or None
+            Makes no difference: CPU kernels gather scales with their rows.
         rounding : ScaleRounding
             How a block's largest magnitude becomes its scale.
 
@@ -225,7 +234,7 @@ class CpuLauncher:
         )  # fmt: skip
         return out
 
-    def stage_scales(self, scales: torch.Tensor, routed: SortedTokens, tokens: int) -> torch.Tensor:
+    def stage_scales(self, scales: torch.Tensor, routed: SortedTokens) -> torch.Tensor:
         """Return `scales` as they are: CPU kernels gather them with their rows."""
         return scales
 
@@ -280,8 +289,22 @@ class CpuLauncher:
         address: int = self._scratch.address
         return address
 
-    def reduce(
-        self, rows: torch.Tensor, topk: int, out: torch.Tensor, valid: torch.Tensor | None
+    def reduce(self, rows: torch.Tensor, routed: SortedTokens, out: torch.Tensor) -> None:
+        """Sum rows [tokens * topk, n] over the slots of a token; columns of `out` past n become 0.
+
+        Raises
+        ------
+        ArgumentError, DtypeError
+            As `sum_slots`.
+        """
+        columns = rows.shape[1]
+        if columns < out.shape[1]:
+            out[:, columns:] = 0
+        topk = rows.shape[0] // max(out.shape[0], 1)
+        self.sum_slots(rows, topk, out[:, :columns], routed.positions)
+
+    def sum_slots(
+        self, rows: torch.Tensor, topk: int, out: torch.Tensor, positions: torch.Tensor | None
     ) -> None:
         """Sum rows over the slots of a token, in slot order and float32, rounded once.
 
@@ -293,27 +316,27 @@ class CpuLauncher:
             Slots per token.
         out : torch.Tensor
             bfloat16, float16 or float32 [tokens, H]; rows may lie further apart than H.
-        valid : torch.Tensor or None
-            bool [tokens, topk]; rows of false slots are not read, and a token without any
-            becomes zero.
+        positions : torch.Tensor or None
+            int32 [tokens, topk]; rows of negative slots are not read, and a token without any
+            other becomes zero.
 
         Raises
         ------
         ArgumentError, DtypeError
             Shapes do not fit, or a tensor has another dtype or place.
         """
-        code = _checked_reduction(rows, topk, out, valid)
+        code = _checked_reduction(rows, topk, out, positions)
         tokens, columns = out.shape
-        mask = None if valid is None else valid.contiguous()
+        places = None if positions is None else positions.contiguous()
         runtime, threads = self._ready()
         runtime.reduce(
-            rows.data_ptr(), None if mask is None else mask.data_ptr(), out.data_ptr(), tokens,
+            rows.data_ptr(), None if places is None else places.data_ptr(), out.data_ptr(), tokens,
             topk, columns, out.stride(0), code, threads,
         )  # fmt: skip
 
 
 def _checked_reduction(
-    rows: torch.Tensor, topk: int, out: torch.Tensor, valid: torch.Tensor | None
+    rows: torch.Tensor, topk: int, out: torch.Tensor, positions: torch.Tensor | None
 ) -> int:
     """Return the code of out's dtype, or raise where the tensors do not belong together."""
     code = FLOAT_CODES.get(out.dtype)
@@ -322,8 +345,8 @@ def _checked_reduction(
             f"reduce: wanted float32 rows into bfloat16, float16 or float32, found {rows.dtype} "
             f"into {out.dtype}"
         )
-    if valid is not None and valid.dtype != torch.bool:
-        raise DtypeError(f"reduce: valid is {valid.dtype}; pass torch.bool")
+    if positions is not None and positions.dtype != torch.int32:
+        raise DtypeError(f"reduce: positions are {positions.dtype}; pass torch.int32")
     tokens, columns = out.shape
     fits = rows.shape == (tokens * topk, columns) and rows.is_contiguous()
     if not fits or out.stride(1) != 1 or not (rows.is_cpu and out.is_cpu):
@@ -331,6 +354,6 @@ def _checked_reduction(
             f"reduce: contiguous rows {list(rows.shape)} with topk {topk} do not sum to rows of "
             f"{list(out.shape)} with strides {out.stride()}"
         )
-    if valid is not None and valid.shape != (tokens, topk):
-        raise ArgumentError(f"reduce: valid {list(valid.shape)} must be [{tokens}, {topk}]")
+    if positions is not None and positions.shape != (tokens, topk):
+        raise ArgumentError(f"reduce: positions {list(positions.shape)} must be [{tokens}, {topk}]")
     return code

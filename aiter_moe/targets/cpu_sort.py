@@ -15,7 +15,7 @@ import torch
 
 from aiter_moe.errors import ArgumentError, LaunchError
 from aiter_moe.sizes import ceil_div
-from aiter_moe.targets.base import SortedTokens
+from aiter_moe.targets.base import RoutedTokens, SortedTokens
 from aiter_moe.targets.cpu_runtime import Runtime, SortArgs
 from aiter_moe.targets.routed_pairs import (
     bad_count,
@@ -130,6 +130,15 @@ def _processed(num_local_tokens: torch.Tensor | int, tokens: int) -> int:
     return num_local_tokens
 
 
+def local_count(routed: RoutedTokens) -> int | torch.Tensor | None:
+    """Return how many leading tokens of a run are sorted; of a whole call as they were given."""
+    whole = routed.local_tokens
+    if whole is None or routed.first_token is None:
+        return whole
+    tokens = routed.ids.shape[0]
+    return min(max(int(whole.item()) - routed.first_token, 0), tokens)
+
+
 def sort_pairs(
     runtime: Runtime,
     threads: int,
@@ -177,7 +186,7 @@ def sort_pairs(
     verdict = runtime.sort(ctypes.addressof(args), threads)
     if verdict != _SORTED:
         _refuse(verdict, args)
-    return SortedTokens(ids, weights, expert_ids, num_valid)
+    return SortedTokens(ids, weights, expert_ids, num_valid, extras.reverse_sorted)
 
 
 def _address(tensor: torch.Tensor | None) -> int | None:

@@ -7,6 +7,7 @@ runs in is `aiter_moe.targets.emulator_library`.
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -14,8 +15,7 @@ from functools import cache
 import torch
 
 from aiter_moe.codegen.gfx9 import Launch
-from aiter_moe.targets.arguments import StageArgs
-from aiter_moe.targets.base import DeviceFacts
+from aiter_moe.targets.base import DeviceFacts, RoutedTokens, SortedTokens
 from aiter_moe.targets.emulator_library import (
     ALL_CHECKS,
     DEVICES,
@@ -29,8 +29,12 @@ from aiter_moe.targets.emulator_library import (
     reachable,
 )
 from aiter_moe.targets.hip_launcher import HipLauncher, Module, Place
+from aiter_moe.targets.routed_pairs import check_pairs, check_values
 
 OnReport = Callable[[str, LaunchReport], None]
+# Bytes of which every float is NaN and every scale too, and of which no integer is a place.
+NAN_BYTE = 0xFF
+POISON = {torch.int32: 0x7F}
 
 
 class EmulatorLauncher(HipLauncher):
@@ -83,8 +87,18 @@ class EmulatorLauncher(HipLauncher):
     def empty(
         self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device
     ) -> torch.Tensor:
-        """Return memory full of NaN."""
-        return torch.full(shape, torch.nan, dtype=dtype, device=device)
+        """Return memory full of NaN, and of integers that are no slot and no expert."""
+        memory = torch.empty(shape, dtype=dtype, device=device)
+        ctypes.memset(memory.data_ptr(), POISON.get(dtype, NAN_BYTE), memory.nbytes)
+        return memory
+
+    def sort(
+        self, routed: RoutedTokens, block_m: int, cleared: torch.Tensor | None = None
+    ) -> SortedTokens:
+        """Sort; ids out of range, weights that are not finite and wrong counts are refused."""
+        check_pairs(routed.ids, routed.weights, routed.experts)
+        check_values(routed)
+        return super().sort(routed, block_m, cleared)
 
     @contextmanager
     def _at(self, tensors: Sequence[torch.Tensor]) -> Iterator[Place]:
@@ -94,7 +108,7 @@ class EmulatorLauncher(HipLauncher):
             with reachable(self._emulator.library, tensors):
                 yield Place(self._device, None)
 
-    def _start(self, module: Module, step: Launch, args: StageArgs, place: Place) -> None:
+    def _start(self, module: Module, step: Launch, args: ctypes.Structure, place: Place) -> None:
         self._emulator.set_option("seed", self.seed)
         self._emulator.set_option("checks", self.checks)
         self._emulator.set_option("threads", self.threads)

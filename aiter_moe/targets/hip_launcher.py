@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: MIT
 """The launcher of AMD GPUs: compiled kernels as modules, launched on torch's current stream.
 
-Nothing here waits for the device but `HipLauncher.elapsed_ms`. What happens between stage kernels
-is `aiter_moe.targets.torch_steps`; the same launcher on the emulator is
+Nothing here waits for the device but `HipLauncher.elapsed_ms`. The kernels between stage kernels
+are `aiter_moe.targets.device_steps`; the same launcher on the emulator is
 `aiter_moe.targets.emulator`.
 """
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,12 +18,16 @@ import torch
 
 from aiter_moe.codegen.gfx9 import Launch, launches
 from aiter_moe.codegen.instance import Instance
-from aiter_moe.enums import ScaleRounding
+from aiter_moe.codegen.unit import BuildUnit
 from aiter_moe.errors import LaunchError
-from aiter_moe.targets import torch_steps
+from aiter_moe.targets import device_steps
 from aiter_moe.targets.arguments import StageArgs
-from aiter_moe.targets.base import DeviceFacts, SortedTokens
+from aiter_moe.targets.base import DeviceFacts, RoutedTokens, SortedTokens
+from aiter_moe.targets.device_steps import Step
 from aiter_moe.targets.hip import HipRuntime, hip_runtime
+
+STEPS = object()
+"""What stands for the module of the steps among those of instances."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +44,9 @@ class Module:
 
     Attributes
     ----------
-    instance : Instance
-        What it was compiled from; held so that its identity is not given to another one.
+    key : object
+        The instance it was compiled from, or `STEPS`; held so that its identity is not given to
+        another one.
     code : bytes
         The code object, which HIP reads as long as the module lives.
     handle : int
@@ -49,7 +55,7 @@ class Module:
         Kernels by symbol, as far as they were asked for.
     """
 
-    instance: Instance
+    key: object
     code: bytes
     handle: int
     functions: dict[str, int] = field(default_factory=dict)
@@ -88,34 +94,46 @@ class HipLauncher:
         return torch.empty(shape, dtype=dtype, device=device)
 
     def sort(
-        self,
-        topk_ids: torch.Tensor,
-        topk_weights: torch.Tensor,
-        num_experts: int,
-        block_m: int,
-        expert_mask: torch.Tensor | None,
-        num_local_tokens: torch.Tensor | None,
+        self, routed: RoutedTokens, block_m: int, cleared: torch.Tensor | None = None
     ) -> SortedTokens:
-        """Sort (token, slot) pairs by expert, padded per expert to `block_m`."""
-        return torch_steps.sort(
-            topk_ids, topk_weights, num_experts, block_m, expert_mask, num_local_tokens
-        )
+        """Queue the sort of (token, slot) pairs by expert, padded per expert to `block_m`.
+
+        Values are not looked at, since that would wait for the device: a pair whose id is out of
+        range goes to the nearest expert with a weight of NaN, and the number of local tokens is
+        cut to the tokens.
+        """
+        step, found = device_steps.sort_step(routed, block_m, cleared, self.empty)
+        self._run_step(step)
+        return found
 
     def quantise(
-        self, x: torch.Tensor, rounding: ScaleRounding
+        self, x: torch.Tensor, routed: SortedTokens | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Quantise rows [R, K] to fp4 codes uint8 [R, K/2] and e8m0 scales uint8 [R, K/32]."""
-        return torch_steps.quantise(x, rounding)
+        """Queue the quantisation of rows: codes by row, scales by row or in tiles of sorted rows.
 
-    def stage_scales(self, scales: torch.Tensor, routed: SortedTokens, tokens: int) -> torch.Tensor:
-        """Return the scales in sorted order and 32x8 tiles, whole tiles, 0 in pads."""
-        return torch_steps.sort_scales(scales, routed.ids, routed.num_valid[:1], tokens)
+        Of tiles, bytes of pads are not written.
+        """
+        step, codes, scales = device_steps.quantise_step(x, routed, self.empty)
+        self._run_step(step)
+        return codes, scales
 
-    def reduce(
-        self, rows: torch.Tensor, topk: int, out: torch.Tensor, valid: torch.Tensor | None
-    ) -> None:
-        """Sum f32 rows [T*topk, H] over the slots of a token in fixed order into `out` [T, H]."""
-        torch_steps.reduce(rows, topk, out, valid)
+    def stage_scales(self, scales: torch.Tensor, routed: SortedTokens) -> torch.Tensor:
+        """Queue the layout of scales in 32x8 tiles of sorted rows; pads are not written."""
+        step, tiles = device_steps.scatter_step(scales, routed, self.empty)
+        self._run_step(step)
+        return tiles
+
+    def reduce(self, rows: torch.Tensor, routed: SortedTokens, out: torch.Tensor) -> None:
+        """Queue the sum of f32 rows over the slots of a token in fixed order into `out`."""
+        self._run_step(device_steps.reduce_step(rows, routed, out))
+
+    def _run_step(self, step: Step) -> None:
+        launch = step.launch
+        if launch is None or 0 in launch.grid:
+            return
+        with self._at(step.tensors) as place:
+            module = self._module(STEPS, place.device, self._load_steps)
+            self._start(module, launch, step.args, place)
 
     def run_stage(
         self, instance: Instance, args: StageArgs, tensors: Sequence[torch.Tensor]
@@ -143,7 +161,7 @@ class HipLauncher:
             )
         steps = launches(instance, args)
         with self._at(tensors) as place:
-            module = self._module(instance, place.device)
+            module = self._module(instance, place.device, lambda: self._load(instance))
             for step in steps:
                 self._start(module, step, args, place)
 
@@ -185,23 +203,32 @@ class HipLauncher:
             stream = torch.cuda.current_stream()
             yield Place(stream.device.index, stream.cuda_stream or None)
 
-    def _module(self, instance: Instance, device: int) -> Module:
+    def _module(self, key: object, device: int, load: Callable[[], Module]) -> Module:
         """Return the module of an instance on the current device, loaded on first use."""
-        key = (id(instance), device)
-        module = self._modules.get(key)
+        place = (id(key), device)
+        module = self._modules.get(place)
         if module is None:
             # No lock: loading twice gives the same kernel, and a lock could be held in a fork.
-            module = self._modules[key] = self._load(instance)
+            module = self._modules[place] = load()
         return module
 
     def _load(self, instance: Instance) -> Module:
-        from aiter_moe.codegen.build import ensure
         from aiter_moe.codegen.render import render
 
-        code = ensure(render(instance)).path.read_bytes()
-        return Module(instance, code, self._runtime.load_module(code))
+        return self._load_unit(instance, render(instance))
 
-    def _start(self, module: Module, step: Launch, args: StageArgs, place: Place) -> None:
+    def _load_steps(self) -> Module:
+        from aiter_moe.codegen.gfx9.steps import steps_unit
+
+        return self._load_unit(STEPS, steps_unit(self._facts.gfx))
+
+    def _load_unit(self, key: object, unit: BuildUnit) -> Module:
+        from aiter_moe.codegen.build import ensure
+
+        code = ensure(unit).path.read_bytes()
+        return Module(key, code, self._runtime.load_module(code))
+
+    def _start(self, module: Module, step: Launch, args: ctypes.Structure, place: Place) -> None:
         """Queue one kernel."""
         function = module.functions.get(step.symbol)
         if function is None:

@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: MIT
 """What every sort checks of its routing tensors, and how many sorted slots they can need.
 
-The sorts themselves are `aiter_moe.targets.cpu_sort` and `aiter_moe.targets.torch_steps`.
+The sorts themselves are `aiter_moe.targets.cpu_sort` and `aiter_moe.targets.device_steps`.
 """
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from aiter_moe.errors import ArgumentError, DtypeError
 from aiter_moe.sizes import round_up
+from aiter_moe.targets.base import RoutedTokens
 
 MAX_TOKENS = 1 << 24
 MAX_TOPK = 1 << 8
@@ -64,6 +66,38 @@ def check_count(num_local_tokens: torch.Tensor) -> None:
             f"num_local_tokens {list(num_local_tokens.shape)} {num_local_tokens.dtype} must "
             "hold one integer"
         )
+
+
+def check_values(routed: RoutedTokens) -> None:
+    """Refuse pairs in host memory that cannot be sorted, the first in order of token and slot.
+
+    Raises
+    ------
+    ArgumentError
+        An id names no expert, a routing weight of an expert held here is not finite, or there
+        are fewer tokens than local ones.
+    """
+    ids, weights = routed.ids.detach().numpy(), routed.weights.detach().numpy()
+    tokens, topk = ids.shape
+    count = tokens
+    if routed.local_tokens is not None:
+        check_count(routed.local_tokens)
+        count = int(routed.local_tokens.numpy().flat[0]) - (routed.first_token or 0)
+        if routed.first_token is None and not 0 <= count <= tokens:
+            raise bad_count(count, tokens)
+    ids, weights = ids[: max(count, 0)], weights[: max(count, 0)]
+    strange = (ids < 0) | (ids >= routed.experts)
+    wanted = ~strange
+    if routed.expert_mask is not None:
+        check_mask(routed.expert_mask, routed.experts)
+        wanted &= routed.expert_mask.numpy()[np.where(strange, 0, ids)] != 0
+    bad = strange | (wanted & ~np.isfinite(weights))
+    if not bad.any():
+        return
+    token, slot = divmod(int(bad.argmax()), topk)
+    if strange[token, slot]:
+        raise bad_expert(token, slot, int(ids[token, slot]), routed.experts)
+    raise bad_weight(token, slot, float(weights[token, slot]))
 
 
 def bad_count(count: int, tokens: int) -> ArgumentError:

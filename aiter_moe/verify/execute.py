@@ -15,9 +15,10 @@ from math import nan
 import torch
 
 from aiter_moe import pipeline
+from aiter_moe.codegen.gfx9.steps import is_step
 from aiter_moe.errors import AiterMoeError
 from aiter_moe.pipeline import Experts, MoeCall, Operand
-from aiter_moe.targets.base import Launcher
+from aiter_moe.targets.base import Launcher, RoutedTokens
 from aiter_moe.targets.emulator_report import LaunchReport
 from aiter_moe.verify.expected import Judgement, expected_rows, judge, tolerance_of
 from aiter_moe.verify.figures import figures_of
@@ -89,7 +90,7 @@ def outcome_of(ran: Ran) -> Outcome:
     judged = Judgement(nan, nan, ran.trouble) if ran.trouble else _judge(ran.ready, ran.given)
     return Outcome(
         str(ran.ready.prepared.case), judged.error, judged.worst, judged.reasons,
-        faults_of(ran.reports), figures_of(ran.reports), ran.seconds,
+        faults_of(ran.reports), figures_of(_of_stage(ran.reports)), ran.seconds,
     )  # fmt: skip
 
 
@@ -103,29 +104,36 @@ def faults_of(reports: Sequence[LaunchReport]) -> tuple[str, ...]:
     return tuple(f"{report.kernel}: {fault}" for report in reports for fault in report.faults)
 
 
+def _of_stage(reports: Sequence[LaunchReport]) -> list[LaunchReport]:
+    """Return the reports of the kernel under test, without those of the steps before it."""
+    return [report for report in reports if not is_step(report.kernel)]
+
+
 def _run_stage(prepared: Prepared, launcher: Launcher, device: torch.device) -> None:
     case, routing = prepared.case, prepared.routing
     weight = prepared.weight.to(device)
     bias = None if prepared.bias is None else prepared.bias.to(device)
     mask, local = routing.expert_mask, routing.num_local_tokens
+    routed = RoutedTokens(
+        ids=routing.ids.to(device),
+        weights=routing.weights.to(device),
+        experts=case.global_experts,
+        expert_mask=None if mask is None else mask.to(device),
+        local_tokens=None if local is None else local.to(device),
+    )
+    direct = case.instance.tile.direct
     call = MoeCall(
         launcher=launcher,
         # a stage reads its own weight and bias alone
         experts=Experts(weight, weight, bias, bias),  # type: ignore[arg-type]
-        sorted=launcher.sort(
-            routing.ids.to(device),
-            routing.weights.to(device),
-            case.global_experts,
-            case.instance.block_m,
-            None if mask is None else mask.to(device),
-            None if local is None else local.to(device),
-        ),
+        sorted=None if direct else launcher.sort(routed, case.instance.block_m),
         tokens=case.tokens,
         topk=case.topk,
         model_dim=case.size.hidden,
         inter_dim=case.size.inter,
         doweight_stage1=case.doweight is (case.instance.stage == 1),
         constants=case.constants,
+        routed=routed,
     )
     x = Operand(
         _moved(prepared.x.values, device),

@@ -14,11 +14,10 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from aiter_moe.codegen.instance import Instance
-from aiter_moe.enums import ScaleRounding
 from aiter_moe.formats import MX_BLOCK, NAN_SCALE
 from aiter_moe.layouts import S
 from aiter_moe.targets.arguments import StageArgs
-from aiter_moe.targets.base import DeviceFacts, Launcher, SortedTokens
+from aiter_moe.targets.base import DeviceFacts, Launcher, RoutedTokens, SortedTokens
 
 MARGIN = 32
 """Columns after each row of a matrix that kernels write, and rows after the last, that nobody
@@ -92,30 +91,22 @@ class HostileLauncher:
         return given.inside
 
     def sort(
-        self,
-        topk_ids: torch.Tensor,
-        topk_weights: torch.Tensor,
-        num_experts: int,
-        block_m: int,
-        expert_mask: torch.Tensor | None,
-        num_local_tokens: torch.Tensor | None,
+        self, routed: RoutedTokens, block_m: int, cleared: torch.Tensor | None = None
     ) -> SortedTokens:
         """Sort, and give every pad a weight of NaN."""
-        found = self.inner.sort(
-            topk_ids, topk_weights, num_experts, block_m, expert_mask, num_local_tokens
-        )
+        found = self.inner.sort(routed, block_m, cleared)
         weights = found.weights.masked_fill(pad_slots(found, self.topk), torch.nan)
         return replace(found, weights=weights)
 
     def quantise(
-        self, x: torch.Tensor, rounding: ScaleRounding
+        self, x: torch.Tensor, routed: SortedTokens | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Quantise as the target does."""
-        return self.inner.quantise(x, rounding)
+        return self.inner.quantise(x, routed)
 
-    def stage_scales(self, scales: torch.Tensor, routed: SortedTokens, tokens: int) -> torch.Tensor:
+    def stage_scales(self, scales: torch.Tensor, routed: SortedTokens) -> torch.Tensor:
         """Lay scales out as the target does; scales of pads and padding columns become NaN."""
-        laid = self.inner.stage_scales(scales, routed, tokens)
+        laid = self.inner.stage_scales(scales, routed)
         if laid is scales:
             return laid
         rows = S.unshuffle(laid)
@@ -131,11 +122,9 @@ class HostileLauncher:
         """Launch on the target."""
         self.inner.run_stage(instance, args, tensors)
 
-    def reduce(
-        self, rows: torch.Tensor, topk: int, out: torch.Tensor, valid: torch.Tensor | None
-    ) -> None:
+    def reduce(self, rows: torch.Tensor, routed: SortedTokens, out: torch.Tensor) -> None:
         """Sum as the target does."""
-        self.inner.reduce(rows, topk, out, valid)
+        self.inner.reduce(rows, routed, out)
 
 
 def pad_slots(routed: SortedTokens, topk: int) -> torch.Tensor:

@@ -17,6 +17,7 @@ from aiter_moe.codegen.render import runtime_unit
 from aiter_moe.enums import ScaleRounding
 from aiter_moe.formats.mxfp4 import quantise_1x32
 from aiter_moe.targets import cpu
+from aiter_moe.targets.base import RoutedTokens
 from aiter_moe.targets.cpu import CpuLauncher
 from aiter_moe.targets.cpu_runtime import Runtime
 
@@ -43,14 +44,14 @@ def test_the_pip_clang_builds_a_runtime_that_is_right(
     launcher = CpuLauncher(frozenset())
     x = torch.randn(300, 640, generator=torch.Generator().manual_seed(4)).half()
     for mode in ScaleRounding:
-        assert all(map(torch.equal, launcher.quantise(x, mode), quantise_1x32(x, mode)))
+        assert all(map(torch.equal, launcher.quantise(x, rounding=mode), quantise_1x32(x, mode)))
     ids = torch.tensor([[2, 0], [1, 2], [2, 1]], dtype=torch.int32)
-    result = launcher.sort(ids, torch.rand(3, 2), 3, 2, None, None)
+    result = launcher.sort(RoutedTokens(ids, torch.rand(3, 2), 3), 2)
     pad, one = 2 << 24 | 3, 1 << 24
     assert result.ids[:8].tolist() == [one, pad, 1, one | 2, 0, one | 1, 2, pad]
     rows = torch.randn(600, 640, generator=torch.Generator().manual_seed(5))
     out = torch.empty(300, 640, dtype=torch.float16)
-    launcher.reduce(rows, 2, out, None)
+    launcher.sum_slots(rows, 2, out, None)
     assert torch.equal(out, (rows[0::2] + rows[1::2]).half())
 
 

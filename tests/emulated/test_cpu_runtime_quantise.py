@@ -27,7 +27,7 @@ def launcher(request: pytest.FixtureRequest) -> CpuLauncher:
 
 
 def assert_equal_to_torch(launcher: CpuLauncher, x: torch.Tensor, mode: ScaleRounding) -> None:
-    codes, scales = launcher.quantise(x, mode)
+    codes, scales = launcher.quantise(x, rounding=mode)
     want_codes, want_scales = quantise_1x32(x, mode)
     assert torch.equal(scales, want_scales)
     defined = (scales != 255).repeat_interleave(16, dim=1)
@@ -115,7 +115,7 @@ def test_many_rows_on_several_threads(
     want = quantise_1x32(x)
     for threads in ("1", "2", "5"):
         monkeypatch.setenv("AITER_MOE_THREADS", threads)
-        codes, scales = launcher.quantise(x, ScaleRounding.RoundUp)
+        codes, scales = launcher.quantise(x, rounding=ScaleRounding.RoundUp)
         assert torch.equal(codes, want[0])
         assert torch.equal(scales, want[1])
 
@@ -131,7 +131,7 @@ def test_a_caller_that_flushes_denormals_gets_the_same_bytes(
     if not torch.set_flush_denormal(True):
         pytest.skip("this CPU cannot flush denormals")
     try:
-        codes, scales = launcher.quantise(x, ScaleRounding.Ceil)
+        codes, scales = launcher.quantise(x, rounding=ScaleRounding.Ceil)
     finally:
         torch.set_flush_denormal(False)
     assert torch.equal(scales, want[1])
@@ -145,7 +145,7 @@ def test_golden_random_rows(launcher: CpuLauncher, mode: ScaleRounding) -> None:
     assert names
     for name in names:
         x = floats(data[f"{name}_x"], str(data[f"{name}_xdtype"]))
-        codes, scales = launcher.quantise(x.reshape(-1, x.shape[-1]), mode)
+        codes, scales = launcher.quantise(x.reshape(-1, x.shape[-1]), rounding=mode)
         want = data[f"{name}_s_m{int(mode)}"]
         assert np.array_equal(scales.numpy(), want.reshape(scales.shape))
         defined = np.repeat(scales.numpy() != 255, 16, axis=1)
@@ -157,7 +157,7 @@ def test_golden_random_rows(launcher: CpuLauncher, mode: ScaleRounding) -> None:
 def test_golden_edge_rows(launcher: CpuLauncher, mode: ScaleRounding) -> None:
     data = golden("mxfp4_quant_edge")
     x = floats(data["edge_x"], str(data["edge_xdtype"]))
-    codes, scales = launcher.quantise(x, mode)
+    codes, scales = launcher.quantise(x, rounding=mode)
     assert np.array_equal(scales.numpy().ravel(), data[f"edge_s_m{int(mode)}"].ravel())
     finite = scales.numpy().ravel() != 255
     assert (~finite[data["edge_nonfinite_rows"]]).all()
@@ -167,8 +167,8 @@ def test_golden_edge_rows(launcher: CpuLauncher, mode: ScaleRounding) -> None:
 
 def test_unusable_inputs_are_named(launcher: CpuLauncher) -> None:
     with pytest.raises(DtypeError, match="float64"):
-        launcher.quantise(torch.zeros(2, 32, dtype=torch.float64), ScaleRounding.RoundUp)
+        launcher.quantise(torch.zeros(2, 32, dtype=torch.float64), rounding=ScaleRounding.RoundUp)
     with pytest.raises(ArgumentError, match="48"):
-        launcher.quantise(torch.zeros(2, 48), ScaleRounding.RoundUp)
+        launcher.quantise(torch.zeros(2, 48), rounding=ScaleRounding.RoundUp)
     with pytest.raises(ArgumentError, match="rows, K"):
-        launcher.quantise(torch.zeros(32), ScaleRounding.RoundUp)
+        launcher.quantise(torch.zeros(32), rounding=ScaleRounding.RoundUp)

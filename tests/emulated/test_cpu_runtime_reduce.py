@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from aiter_moe.codegen.cpu import RUNTIME_FEATURES
 from aiter_moe.errors import ArgumentError, DtypeError
+from aiter_moe.targets.base import SortedTokens
 from aiter_moe.targets.cpu import CpuLauncher
 
 DTYPES = [torch.bfloat16, torch.float16, torch.float32]
@@ -40,6 +41,11 @@ def assert_same(out: torch.Tensor, want: torch.Tensor) -> None:
     assert torch.equal(out.contiguous().view(bits)[~nan], want.view(bits)[~nan])
 
 
+def places(valid: torch.Tensor | None) -> torch.Tensor | None:
+    """Return sorted slots of pairs, -1 where they are not valid."""
+    return None if valid is None else torch.where(valid, 5, -1).int()
+
+
 @settings(max_examples=80, deadline=None)
 @given(
     tokens=st.integers(0, 9), topk=st.integers(1, 8), columns=st.sampled_from([1, 31, 64, 1025]),
@@ -58,7 +64,7 @@ def test_slots_are_added_in_order_and_masked_rows_are_not_read(
         valid = torch.rand(tokens, topk, generator=generator) < 0.6
         rows[~valid.flatten()] = float("nan")
     wide = torch.full((tokens, columns + gap), 7.0, dtype=dtype)
-    launcher.reduce(rows, topk, wide[:, :columns], valid)
+    launcher.sum_slots(rows, topk, wide[:, :columns], places(valid))
     assert_same(wide[:, :columns], summed(rows, topk, valid).to(dtype))
     assert (wide[:, columns:] == 7.0).all()
 
@@ -68,7 +74,7 @@ def test_a_token_without_any_valid_slot_becomes_zero(launcher: CpuLauncher) -> N
     rows[2:4] = 1.5
     valid = torch.tensor([[False, False], [True, True], [False, False]])
     out = torch.full((3, 40), float("nan"), dtype=torch.bfloat16)
-    launcher.reduce(rows, 2, out, valid)
+    launcher.sum_slots(rows, 2, out, places(valid))
     assert out.tolist() == [[0.0] * 40, [3.0] * 40, [0.0] * 40]
 
 
@@ -87,7 +93,7 @@ def test_conversion_rounds_as_torch_does_for_any_bits(
     bits = np.concatenate([any_bits, edges, low, low | np.uint32(1 << 31)]).astype(np.uint32)
     values = torch.from_numpy(bits.view(np.float32))
     out = torch.empty(1, values.numel(), dtype=dtype)
-    launcher.reduce(values.view(1, -1), 1, out, None)
+    launcher.sum_slots(values.view(1, -1), 1, out, None)
     assert_same(out[0], (values + 0.0).to(dtype))
 
 
@@ -99,19 +105,30 @@ def test_large_sums_are_the_same_for_any_number_of_threads(
     for threads in ("1", "2", "6"):
         monkeypatch.setenv("AITER_MOE_THREADS", threads)
         out = torch.full((130, 2880), float("nan"), dtype=torch.bfloat16)
-        launcher.reduce(rows, 4, out, None)
+        launcher.sum_slots(rows, 4, out, None)
         assert_same(out, want)
+
+
+def test_columns_past_the_rows_become_zero(launcher: CpuLauncher) -> None:
+    rows = torch.ones(6, 40)
+    nothing = torch.empty(0, dtype=torch.int32)
+    place = torch.tensor([[0, -1], [1, 2], [-1, -1]], dtype=torch.int32)
+    out = torch.full((3, 50), float("nan"), dtype=torch.bfloat16)
+    routed = SortedTokens(nothing, nothing, nothing, nothing, place)
+    launcher.reduce(rows, routed, out)
+    assert out[:, :40].tolist() == [[1.0] * 40, [2.0] * 40, [0.0] * 40]
+    assert not out[:, 40:].any()
 
 
 def test_unusable_inputs_are_named(launcher: CpuLauncher) -> None:
     rows, out = torch.zeros(6, 32), torch.zeros(3, 32, dtype=torch.bfloat16)
     with pytest.raises(ArgumentError, match="topk 3"):
-        launcher.reduce(rows, 3, out, None)
+        launcher.sum_slots(rows, 3, out, None)
     with pytest.raises(ArgumentError, match=r"\[3, 32\]"):
-        launcher.reduce(torch.zeros(32, 6).t(), 2, out, None)
-    with pytest.raises(ArgumentError, match="valid"):
-        launcher.reduce(rows, 2, out, torch.ones(6, 2, dtype=torch.bool))
-    with pytest.raises(DtypeError, match="valid"):
-        launcher.reduce(rows, 2, out, torch.ones(3, 2, dtype=torch.int32))
+        launcher.sum_slots(torch.zeros(32, 6).t(), 2, out, None)
+    with pytest.raises(ArgumentError, match="positions"):
+        launcher.sum_slots(rows, 2, out, torch.ones(6, 2, dtype=torch.int32))
+    with pytest.raises(DtypeError, match="positions"):
+        launcher.sum_slots(rows, 2, out, torch.ones(3, 2, dtype=torch.bool))
     with pytest.raises(DtypeError, match="float64"):
-        launcher.reduce(rows.double(), 2, out, None)
+        launcher.sum_slots(rows.double(), 2, out, None)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from aiter_moe.errors import ArgumentError, DtypeError, UnsupportedProblemError
 from aiter_moe.sorting import moe_sorting
+from aiter_moe.targets.base import RoutedTokens
 from aiter_moe.targets.cpu import cpu_launcher
 
 
@@ -112,7 +113,7 @@ def test_sorts_as_a_slow_sort_by_definition_does(routing: dict) -> None:
     want = expected(routing, weights)
     mask, processed = arguments(routing)
     experts, block = routing["experts"], routing["block"]
-    launched = cpu_launcher().sort(ids, weights, experts, block, mask, processed)
+    launched = cpu_launcher().sort(RoutedTokens(ids, weights, experts, mask, processed), block)
     check((launched.ids, launched.weights, launched.expert_ids, launched.num_valid), want, routing)
     assert len(launched.ids) == block * len(launched.expert_ids)
     public = moe_sorting(

@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 import pytest
 import torch
 
-from aiter_moe.enums import ScaleRounding
 from aiter_moe.formats import NAN_SCALE
 from aiter_moe.layouts import S
 from aiter_moe.targets.arguments import StageArgs
-from aiter_moe.targets.base import DeviceFacts, SortedTokens
+from aiter_moe.targets.base import DeviceFacts, RoutedTokens, SortedTokens
 from aiter_moe.verify.hostile import HostileLauncher, pad_slots, written
 
 CPU = torch.device("cpu")
@@ -35,17 +34,17 @@ class Recorder:
             torch.tensor([0, 1, -1], dtype=torch.int32), torch.tensor([8, 3], dtype=torch.int32),
         )  # fmt: skip
 
-    def quantise(self, x, rounding):
-        self.asked.append(rounding)
+    def quantise(self, x, routed):
+        self.asked.append(routed)
         return x, x
 
-    def stage_scales(self, scales, routed, tokens):
+    def stage_scales(self, scales, routed):
         return S.shuffle(torch.full((12, 8), 5, dtype=torch.uint8)) if self.tiled else scales
 
     def run_stage(self, instance, args, tensors):
         self.asked.append((instance, args, tensors))
 
-    def reduce(self, rows, topk, out, valid):
+    def reduce(self, rows, routed, out):
         out.copy_(rows)
 
 
@@ -60,7 +59,7 @@ def hostile(recorder):
 
 
 def routed(hostile):
-    return hostile.sort(torch.zeros(3, 2), torch.zeros(3, 2), 2, 4, None, None)
+    return hostile.sort(RoutedTokens(torch.zeros(3, 2), torch.zeros(3, 2), 2), 4)
 
 
 def test_pads_and_slots_past_the_end_get_a_weight_of_nan(hostile):
@@ -71,7 +70,7 @@ def test_pads_and_slots_past_the_end_get_a_weight_of_nan(hostile):
 
 
 def test_scales_of_pads_and_of_columns_past_the_reduction_become_nan(hostile):
-    laid = hostile.stage_scales(torch.zeros(3, 5, dtype=torch.uint8), routed(hostile), 3)
+    laid = hostile.stage_scales(torch.zeros(3, 5, dtype=torch.uint8), routed(hostile))
     rows = S.unshuffle(laid)
     real = ~pad_slots(routed(hostile), 2)
     assert (rows[:12][real, :5] == 5).all()
@@ -83,7 +82,7 @@ def test_scales_of_pads_and_of_columns_past_the_reduction_become_nan(hostile):
 def test_scales_that_a_target_takes_as_they_are_stay(recorder, hostile):
     recorder.tiled = False
     scales = torch.zeros(3, 5, dtype=torch.uint8)
-    assert hostile.stage_scales(scales, routed(hostile), 3) is scales
+    assert hostile.stage_scales(scales, routed(hostile)) is scales
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
@@ -114,9 +113,9 @@ def test_a_workspace_lies_in_a_row_with_a_margin_behind(hostile):
 def test_everything_else_goes_on_to_the_target(recorder, hostile):
     args, rows = StageArgs(), torch.ones(2, 4)
     hostile.run_stage("kernel", args, [rows])
-    hostile.quantise(rows, ScaleRounding.RoundUp)
+    hostile.quantise(rows)
     out = torch.zeros(2, 4)
-    hostile.reduce(rows, 1, out, None)
-    assert recorder.asked == [("kernel", args, [rows]), ScaleRounding.RoundUp]
+    hostile.reduce(rows, routed(hostile), out)
+    assert recorder.asked == [("kernel", args, [rows]), None, "sort"]
     assert torch.equal(out, rows)
     assert hostile.facts.gfx == "gfx950"

@@ -9,7 +9,7 @@ namespace aiter_moe {
 
 struct ReduceArgs {
   const float* rows;      // [tokens][topk][columns]
-  const uint8_t* valid;   // [tokens][topk]: 0 skips the row, which may hold anything; or null
+  const int* positions;   // [tokens][topk]: -1 skips the row, which may hold anything; or null
   void* out;              // [tokens] rows of `columns`, `stride` elements apart
   long tokens;
   long topk;
@@ -43,7 +43,7 @@ inline void reduce_item(const ReduceArgs& args, long item) {
   for (long i = 0; i < count; ++i) sums[i] = 0.0f;
   for (long slot = 0; slot < args.topk; ++slot) {
     const long row = token * args.topk + slot;
-    if (args.valid != nullptr && args.valid[row] == 0) continue;
+    if (args.positions != nullptr && args.positions[row] < 0) continue;
     const float* from = args.rows + row * args.columns + first;
     for (long i = 0; i < count; ++i) sums[i] += from[i];
   }

@@ -58,10 +58,10 @@ AITER_MOE_EXPORT void aiter_moe_sort_scales(const unsigned char* scales, const i
   sort_scales(args, threads);
 }
 
-AITER_MOE_EXPORT void aiter_moe_reduce(const float* rows, const unsigned char* valid, void* out,
+AITER_MOE_EXPORT void aiter_moe_reduce(const float* rows, const int* positions, void* out,
                                        long tokens, long topk, long columns, long stride,
                                        int type, int threads) {
-  const ReduceArgs args{rows,    valid,  out,    tokens, topk,
-                        columns, stride, static_cast<Float>(type)};
+  const ReduceArgs args{rows,    positions, out,    tokens, topk,
+                        columns, stride,    static_cast<Float>(type)};
   reduce(args, threads);
 }
