@@ -10,6 +10,7 @@ import contextlib
 import fnmatch
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -55,18 +56,31 @@ def build(  # noqa: PLR0913, PLR0917  # every parameter is an option
     family: Annotated[
         Family, typer.Option(help="Our kernels, CK-tile's (25 s each), or all.")
     ] = Family.OWN,
+    shapes: Annotated[
+        str | None,
+        typer.Option(
+            help="Only kernels that the problems of an untuned CSV can use and that no other beats "
+            "by rule: a file, or the name of a packaged one, e.g. gptoss-20b."
+        ),
+    ] = None,
 ) -> None:
-    """Compile the kernels of a target and print what each takes; exit 1 on a failure or spill."""
+    """Compile the kernels of a target and print what each takes.
+
+    Exits with status 1 if one fails, spills, or takes another amount of LDS or fewer waves than
+    its instance says.
+    """
     from aiter_moe.codegen.render import render, runtime_unit
 
     features = _features(target)
     instances = select(target, kind, stage, name, None if all_isa else features, family)
+    if shapes is not None:
+        instances = _needed(instances, target, shapes)
     units = [render(instance) for instance in instances]
     if target == "cpu":
         units.insert(0, runtime_unit(features))
     cache = _cache(cache_dir)
-    if plan:
-        _print_plan(units, cache)
+    if plan or shapes is not None:
+        _print_plan(units, cache, names=plan)
     well = plan or _build_all(units, jobs, cache)
     note = family_note(target, family)
     if note:
@@ -116,6 +130,36 @@ def select(
     return chosen
 
 
+def _needed(instances: Sequence[Instance], target: str, shapes: str) -> list[Instance]:
+    """Return the instances that the problems of a file can use, and say how many.
+
+    Raises
+    ------
+    ArgumentError
+        If there is none.
+    ConfigError
+        If there is no such file, or it cannot be read.
+    """
+    from aiter_moe.targets.registry import running_target
+    from aiter_moe.tuning.model_shapes import packaged
+    from aiter_moe.tuning.needed import needed
+    from aiter_moe.tuning.tune import problems_of
+
+    path = Path(shapes).expanduser()
+    problems = problems_of(path if path.is_file() else packaged(shapes))
+    found = needed(problems, running_target(target).facts)
+    kept = [instance for instance in instances if instance in found.problems]
+    reasons = (" ".join(reason.splitlines()[:2]) for reason in found.refused.values())
+    for reason, refused in Counter(reasons).items():
+        print(f"{refused} of {len(problems)} problems: {reason}")
+    if not kept:
+        raise ArgumentError(f"no kernel of {target} is for a problem of {shapes}")
+    print(
+        f"{len(kept)} of {len(instances)} kernels are for the {len(problems)} problems of {shapes}"
+    )
+    return kept
+
+
 def _features(target: str) -> frozenset[str]:
     """Return the instruction-set features of this machine, for the CPU target alone."""
     if target != "cpu":
@@ -133,18 +177,18 @@ def _cache(cache_dir: Path | None) -> ArtifactCache:
     return ArtifactCache(cache_dir.expanduser().absolute(), origin="--cache-dir")
 
 
-def _print_plan(units: Sequence[BuildUnit], cache: ArtifactCache) -> None:
+def _print_plan(units: Sequence[BuildUnit], cache: ArtifactCache, *, names: bool) -> None:
     from aiter_moe.codegen.build import is_cached
 
     states = [is_cached(unit, cache) for unit in units]
-    for unit, (key, cached) in zip(units, states, strict=True):
+    for unit, (key, cached) in zip(units, states, strict=True) if names else ():
         print(f"{key[:16]}  {'cached  ' if cached else 'to build'}  {unit.name}")
     missing = sum(not cached for _, cached in states)
     print(f"{len(units)} kernels: {missing} to build, {len(units) - missing} cached")
 
 
 def _build_all(units: Sequence[BuildUnit], jobs: int | None, cache: ArtifactCache) -> bool:
-    """Build and print every unit; return whether all compiled without spilling."""
+    """Build and print every unit; return whether all compiled and are as their instances say."""
     from aiter_moe.codegen.build import build_many
 
     start = time.perf_counter()
@@ -207,29 +251,41 @@ def _width(heading: str) -> int:
     return max(6, len(heading))
 
 
-def _spills(report: BuildReport) -> bool:
+def _departures(report: BuildReport) -> tuple[str, ...]:
+    """Return in which figures a binary departs from its instance, spills included."""
     if report.artifact is None or report.unit.target == "cpu":
-        return False
+        return ()
+    from aiter_moe.codegen.catalogue import by_name
+    from aiter_moe.codegen.gfx9.readback import departures, spills
+
+    kernels = report.artifact.manifest["resources"]["kernels"]
+    instance = by_name(report.unit.target).get(report.unit.name)
+    return spills(kernels) if instance is None else departures(instance, kernels)
+
+
+def _spilled(report: BuildReport) -> int:
     from aiter_moe.codegen.codeobject import combined_resources
 
-    return combined_resources(report.artifact.manifest["resources"]["kernels"])["spills"] > 0
+    assert report.artifact is not None
+    return combined_resources(report.artifact.manifest["resources"]["kernels"])["spills"]
 
 
 def _summary(reports: Sequence[BuildReport], seconds: float, cache: ArtifactCache) -> bool:
     """Print totals and errors; return whether all is well."""
     failed = [report for report in reports if report.error is not None]
-    spilling = [report for report in reports if _spills(report)]
+    unlike = [(report, text) for report in reports for text in _departures(report)]
     for report in failed:
         print(f"\n{report.error}", file=sys.stderr)
-    for report in spilling:
-        print(f"\n{report.unit.name} spills registers", file=sys.stderr)
+    for report, text in unlike:
+        print(f"\n{report.unit.name}: {text}", file=sys.stderr)
     made = [r for r in reports if r.artifact is not None]
     cached = sum(r.cached for r in made)
     compilers = sorted({str(r.artifact.manifest["compiler"]) for r in made if r.artifact})
     totals = f"{len(made) - cached} compiled, {cached} cached, {len(failed)} failed"
     if reports[0].unit.target != "cpu":
-        totals += f", {len(spilling)} with spills"
+        spilling = sum(bool(_spilled(report)) for report in made)
+        totals += f", {spilling} with spills"
     print(f"{len(reports)} kernels in {seconds:.1f} s: {totals}")
     if compilers:
         print(f"compiler: {'; '.join(compilers)}\ncache: {cache.write_root}")
-    return not failed and not spilling
+    return not failed and not unlike

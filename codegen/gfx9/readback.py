@@ -30,7 +30,7 @@ def departures(instance: Instance, kernels: Sequence[Mapping[str, Any]]) -> tupl
     figures = _figures(instance)
     if figures is None:
         return ()
-    found = [text for kernel in kernels for text in _spilled(kernel)]
+    found = spills(kernels)
     main = next((k for k in kernels if k["name"] == instance.name), None)
     if main is None:
         return (*found, f"the code object has no kernel {instance.name}")
@@ -56,11 +56,15 @@ def _figures(instance: Instance) -> _Figures | None:
     return None
 
 
-def _spilled(kernel: Mapping[str, Any]) -> Iterator[str]:
-    spills = int(kernel["vgpr_spills"]) + int(kernel["sgpr_spills"])
-    scratch = int(kernel["scratch_bytes"])
-    if spills or scratch:
-        yield f"{kernel['name']} spills {spills} registers, {scratch} bytes of scratch"
+def spills(kernels: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Return which kernels of an artifact keep registers in memory, a line each."""
+    found = []
+    for kernel in kernels:
+        count = int(kernel["vgpr_spills"]) + int(kernel["sgpr_spills"])
+        scratch = int(kernel["scratch_bytes"])
+        if count or scratch:
+            found.append(f"{kernel['name']} spills {count} registers, {scratch} bytes of scratch")
+    return tuple(found)
 
 
 def _unlike(wanted: _Figures, kernel: Mapping[str, Any]) -> Iterator[str]:

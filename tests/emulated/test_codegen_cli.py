@@ -84,7 +84,7 @@ def test_a_spill_is_named_and_fails_the_command(
     monkeypatch.setattr(render_module, "render", lambda _: spilling)
     result = run("--target", "gfx950", "--name", gpu)
     assert result.exit_code == 1
-    assert "spilling_kernel spills registers" in result.output
+    assert re.search(r"spilling_kernel: \w+ spills \d+ registers, \d+ bytes", result.output)
     assert " 0 with spills" not in result.output
 
 
