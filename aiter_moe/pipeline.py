@@ -12,10 +12,13 @@ from dataclasses import dataclass, field
 
 import torch
 
+from aiter_moe.codegen.gfx9 import FINISH_SUFFIX
+from aiter_moe.codegen.gfx9.steps import QUANTISE, REDUCE, SCATTER, SORT
 from aiter_moe.codegen.instance import Instance, Output
 from aiter_moe.enums import ActivationType, Kind
 from aiter_moe.formats import MX_BLOCK
 from aiter_moe.layouts import Layout, PackedWeight, S
+from aiter_moe.plan import Plan
 from aiter_moe.targets.arguments import ElementType, StageArgs
 from aiter_moe.targets.base import Launcher, RoutedTokens, SortedTokens
 from aiter_moe.targets.routed_pairs import used_slots_bound
@@ -345,3 +348,31 @@ def finish(call: MoeCall, down: torch.Tensor, stage2_instance: Instance) -> None
     if stage2_instance.tile.output is Output.ROWS:
         assert call.out is not None, "the call has no output"
         call.launcher.reduce(down, _sorted(call), call.out)
+
+
+def chain(plan: Plan, *, prequantised: bool = False) -> tuple[str, ...]:
+    """Return the device kernels of one call, or of each of its runs, in order.
+
+    Parameters
+    ----------
+    plan : Plan
+        What runs; of the CPU target the two stages alone are kernels.
+    prequantised : bool
+        Whether the call is given fp4 codes and scales.
+    """
+    first, second = plan.stage1, plan.stage2
+    if first.target == "cpu" or plan.direct:
+        return first.name, second.name
+    kernels = [SORT]
+    if first.kind is Kind.A4W4:
+        element = ElementType.of(plan.problem.dtype).name
+        kernels.append(SCATTER if prequantised else f"{QUANTISE}{element}")
+    kernels.append(first.name)
+    if first.split_k:
+        kernels.append(first.name + FINISH_SUFFIX)
+    if first.tile.output is not Output.FP4 and second.kind is Kind.A4W4:
+        kernels.append(f"{QUANTISE}{ElementType.bf16.name}")
+    kernels.append(second.name)
+    if second.tile.output is Output.ROWS:
+        kernels.append(f"{REDUCE}{ElementType.of(plan.problem.dtype).name}")
+    return tuple(kernels)

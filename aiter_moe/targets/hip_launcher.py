@@ -25,6 +25,7 @@ from aiter_moe.targets.arguments import StageArgs
 from aiter_moe.targets.base import DeviceFacts, RoutedTokens, SortedTokens
 from aiter_moe.targets.device_steps import Step
 from aiter_moe.targets.hip import HipRuntime, hip_runtime
+from aiter_moe.targets.launch_record import note_launch
 
 STEPS = object()
 """What stands for the module of the steps among those of instances."""
@@ -234,6 +235,7 @@ class HipLauncher:
         if function is None:
             function = self._runtime.function(module.handle, step.symbol)
             module.functions[step.symbol] = function
+        note_launch(step)
         self._runtime.launch(function, step.grid, step.threads, args, place.stream)
 
 

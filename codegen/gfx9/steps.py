@@ -17,6 +17,9 @@ from aiter_moe.errors import LaunchError
 from aiter_moe.sizes import ceil_div, round_up
 
 PREFIX = "aiter_moe_step_"
+SORT, SCATTER = f"{PREFIX}sort", f"{PREFIX}scatter_scales"
+# Followed by the type of the rows, or of the output.
+QUANTISE, REDUCE = f"{PREFIX}quantise_", f"{PREFIX}reduce_"
 TEMPLATE = "gfx9_steps.hip.j2"
 SORT_EXPERTS = 4096
 SORT_THREADS = 1024
@@ -72,7 +75,7 @@ def sort_launch(args: ctypes.Structure) -> Launch:
     args.threads, args.wave_batches = WAVE_LANES * waves, ceil_div(batches, waves)
     cleared = args.cleared_rows * args.cleared_bytes if args.cleared else 0
     args.groups = max(args.experts, min(ceil_div(cleared, CLEARED_BYTES), HELPERS))
-    return Launch(f"{PREFIX}sort", (args.groups, 1, 1), args.threads)
+    return Launch(SORT, (args.groups, 1, 1), args.threads)
 
 
 def quantise_launch(args: ctypes.Structure, element: str) -> Launch:
@@ -85,12 +88,12 @@ def quantise_launch(args: ctypes.Structure, element: str) -> Launch:
     element : str
         Type of the rows: a key of `QUANTISED`.
     """
-    return _by_row(f"{PREFIX}quantise_{element}", args)
+    return _by_row(f"{QUANTISE}{element}", args)
 
 
 def scatter_launch(args: ctypes.Structure) -> Launch:
     """Return the launch that lays given scales out, and write its sizes to `args`."""
-    return _by_row(f"{PREFIX}scatter_scales", args)
+    return _by_row(SCATTER, args)
 
 
 def _by_row(symbol: str, args: ctypes.Structure) -> Launch:
@@ -122,4 +125,4 @@ def reduce_launch(args: ctypes.Structure, element: str) -> Launch:
     lanes = args.out_columns // LANE_COLUMNS
     args.threads = min(THREADS, round_up(lanes, WAVE_LANES))
     grid = (args.tokens, ceil_div(lanes, args.threads), 1)
-    return Launch(f"{PREFIX}reduce_{element}", grid, args.threads)
+    return Launch(f"{REDUCE}{element}", grid, args.threads)
