@@ -14,7 +14,11 @@ import pytest
 import torch
 from cpu_kernels import BF16_OUT, Case, Shape, make_case, relative_l2
 from gfx9_kernels import MARGIN, Run, gfx950, run
+from planning import row, write_csv
+from reference import random_problem, reference_moe
+from reference import relative_l2 as moe_relative_l2
 
+from aiter_moe import Layout, PackedWeight, dtypes, fused_moe
 from aiter_moe.codegen.build import build_many, is_cached
 from aiter_moe.codegen.cache import ArtifactCache
 from aiter_moe.codegen.cktile import absence, cktile_instances
@@ -24,7 +28,10 @@ from aiter_moe.codegen.gfx9.readback import departures
 from aiter_moe.codegen.instance import Instance
 from aiter_moe.codegen.render import render
 from aiter_moe.codegen.unit import Artifact, BuildUnit
-from aiter_moe.enums import ActivationType, Kind
+from aiter_moe.enums import ActivationType, GateMode, Kind
+from aiter_moe.problem import Problem, token_tier
+from aiter_moe.targets.emulator import EmulatorLauncher
+from aiter_moe.targets.registry import running_target
 
 BLOCK_M = 16
 # Odd and even numbers of blocks of 256, and more than the pipeline has in flight.
@@ -95,6 +102,32 @@ def test_stage_2_agrees_with_float64_and_with_our_kernel(k: int) -> None:
     ours = summed(run(replace(case, instance=gfx950(Kind.A16W4, 2, BLOCK_M))), case)
     for other in (want, ours):
         assert float((got - other).norm() / other.norm()) < ATOMIC_OUT
+
+
+def test_a_row_of_aiters_names_puts_both_into_fused_moe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    p = random_problem(5, 768, 512, 4, 2, bias=True)
+    problem = Problem(
+        token=token_tier(5), model_dim=768, inter_dim=512, experts=4, topk=2,
+        activation=ActivationType.Swiglu, q_dtype_a=dtypes.bf16, has_bias=True,
+        gate_mode=GateMode.INTERLEAVE,
+    )  # fmt: skip
+    target = running_target("gfx950:emulator")
+    names = {"kernel1": named(1).name, "kernel2": named(2).name}
+    found = row(problem, target.facts, block_m=BLOCK_M, template_hash="", **names)
+    monkeypatch.setenv("AITER_MOE_CONFIG", str(write_csv(tmp_path / "tuned.csv", [found])))
+    symbols: list[str] = []
+    launcher = EmulatorLauncher("gfx950", on_report=lambda symbol, _: symbols.append(symbol))
+    got = fused_moe(
+        p.x, PackedWeight.pack(p.w1, p.s1, Layout.SHUFFLED_GATE_UP), PackedWeight.pack(p.w2, p.s2),
+        p.topk_weights, p.topk_ids, activation=ActivationType.Swiglu, bias1=p.bias1,
+        bias2=p.bias2, q_dtype_a=torch.bfloat16, target=replace(target, launcher=lambda: launcher),
+    )  # fmt: skip
+    # an odd number of K blocks, then an even one; nothing is left to reduce
+    assert symbols[-2:] == [named(1).name + "_odd", named(2).name]
+    want = reference_moe(p, ActivationType.Swiglu, Kind.A16W4)
+    assert moe_relative_l2(got, want) < ATOMIC_OUT
 
 
 def test_an_artifact_holds_a_kernel_for_even_and_for_odd_reductions(
