@@ -7,7 +7,7 @@ of NaN, NaN routing weights, NaN activations past k; outputs and workspace start
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -18,14 +18,14 @@ from cpu_kernels import Case, interleave
 
 from aiter_moe.codegen.build import ensure
 from aiter_moe.codegen.catalogue import catalogue
-from aiter_moe.codegen.gfx9 import launches
-from aiter_moe.codegen.instance import Instance
+from aiter_moe.codegen.gfx9 import gfx9_tile, launches
+from aiter_moe.codegen.instance import Instance, Output
 from aiter_moe.codegen.render import render
 from aiter_moe.enums import ActivationType, Kind
-from aiter_moe.targets.arguments import StageArgs
+from aiter_moe.targets.arguments import ElementType, StageArgs
 from aiter_moe.targets.emulator_library import emulator
 
-SIX_SIX, NAN_SCALE, NAN_BF16 = 0x77, 0xFF, 0x7FC0
+SIX_SIX, NAN_SCALE, NAN_BF16, UNTOUCHED = 0x77, 0xFF, 0x7FC0, 0xA5
 MARGIN = 32
 
 
@@ -45,6 +45,11 @@ def instance_of(
 
 
 gfx950 = partial(instance_of, "gfx950")
+
+
+def with_output(instance: Instance, output: Output) -> Instance:
+    """Return the same tile with another epilogue."""
+    return replace(instance, tile=replace(gfx9_tile(instance), output=output))
 
 
 def assembly(instance: Instance) -> Path:
@@ -149,18 +154,65 @@ class Run:
         args.sorted_rows, args.doweight = self.sorted_rows, int(case.doweight)
 
     def outputs(self) -> torch.Tensor:
+        """Let the output be rows token * topk + slot of NaN, with a margin of columns."""
         case, args = self.case, self.args
-        shape = (case.rows, case.columns + MARGIN)
         dtype = torch.bfloat16 if case.instance.stage == 1 else torch.float32
-        out = torch.full(shape, torch.nan, dtype=dtype)
-        self.point(
-            "out", out.view(torch.int16 if out.dtype == torch.bfloat16 else out.dtype).numpy()
-        )
-        args.n, args.out_stride = case.columns, shape[1]
+        out = torch.full((case.rows, case.columns + MARGIN), torch.nan, dtype=dtype)
+        bits = torch.int16 if dtype == torch.bfloat16 else dtype
+        self.point("out", out.view(bits).numpy())
+        args.n, args.out_stride = case.columns, out.shape[1]
+        return out
+
+    def workspace(self) -> None:
+        case = self.case
         if case.instance.split_k:
             size = case.ksplit * self.sorted_rows * 2 * case.columns
             self.point("workspace", np.full(size, np.nan, np.float32))
+
+    def quantised_rows(self) -> tuple[np.ndarray, np.ndarray]:
+        """Let the output be fp4 rows and their scales in map S, with a margin of columns each."""
+        case, args = self.case, self.args
+        stride = case.columns + MARGIN
+        codes = self.point("out", np.full((case.rows, stride // 2), UNTOUCHED, np.uint8))
+        columns = rounded(stride // 32, 8)
+        size = (rounded(self.sorted_rows, 32), columns)
+        scales = self.point("out_scale", np.full(size, UNTOUCHED, np.uint8))
+        args.n, args.out_stride, args.out_scale_stride = case.columns, stride, columns
+        return codes, scales
+
+    def sums(self, dtype: torch.dtype) -> torch.Tensor:
+        """Let the output be zeroed rows of tokens, with a margin of NaN columns."""
+        case, args = self.case, self.args
+        out = torch.full((args.tokens, case.columns + MARGIN), torch.nan, dtype=dtype)
+        out[:, : case.columns] = 0
+        bits = torch.int16 if dtype == torch.bfloat16 else dtype
+        self.point("out", out.view(bits).numpy())
+        args.n, args.out_stride = case.columns, out.shape[1]
+        args.out_type = int(ElementType.of(dtype))
         return out
+
+    def launch(self, seed: int = 0, code_object: bytes | None = None) -> None:
+        """Run all kernels of the stage; `code_object` stands in for the instance's own."""
+        case, args = self.case, self.args
+        self.workspace()
+        if case.bias is not None:
+            args.bias_stride = self.point("bias", case.bias.numpy()).shape[1]
+        args.interleaved, args.ksplit = int(case.interleaved), case.ksplit
+        for name, value in case.constants.items():
+            setattr(args, name, value)
+        for step in launches(case.instance, args):
+            emulator(case.instance.target).launch(
+                code_object or compiled(case.instance), step.symbol, step.grid, step.threads,
+                bytes(args), self.tensors, seed=seed,
+            )  # fmt: skip
+
+
+def laid_out(run: Run) -> Run:
+    """Return `run` with its operands in memory, and no output yet."""
+    run.activations()
+    run.weights()
+    run.routing()
+    return run
 
 
 def run(
@@ -175,22 +227,8 @@ def run(
     EmulatorFaultError
         If a kernel does what is not allowed.
     """
-    ready = ready or Run(case)
-    ready.activations()
-    ready.weights()
-    ready.routing()
-    out = ready.outputs()
-    args = ready.args
-    if case.bias is not None:
-        bias = ready.point("bias", case.bias.numpy())
-        args.bias_stride = bias.shape[1]
-    args.interleaved, args.ksplit = int(case.interleaved), case.ksplit
-    for name, value in case.constants.items():
-        setattr(args, name, value)
-    for step in launches(case.instance, args):
-        emulator(case.instance.target).launch(
-            code_object or compiled(case.instance), step.symbol, step.grid, step.threads,
-            bytes(args), ready.tensors, seed=seed,
-        )  # fmt: skip
+    made = laid_out(ready or Run(case))
+    out = made.outputs()
+    made.launch(seed, code_object)
     assert out[:, case.columns :].isnan().all(), "columns past n were written"
     return out[:, : case.columns]

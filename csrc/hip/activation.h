@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The gate/up activations of stage 1 in f32, over the hardware's exp2 and reciprocal (there is
 // no math library). Relative errors stay far below one bf16 step, also near zero and in the
-// tails. A NaN stays a NaN: clamps compare and select, since v_min/v_max would drop it.
+// tails. A NaN stays a NaN, which v_min and v_max would drop.
 #pragma once
 
 #include "common/stage_args.h"
@@ -16,11 +16,19 @@ constexpr float log2_e = 1.44269504088896340736f;
 AITER_MOE_DEVICE float exponential(float x) { return __builtin_amdgcn_exp2f(x * log2_e); }
 AITER_MOE_DEVICE float reciprocal(float x) { return __builtin_amdgcn_rcpf(x); }
 AITER_MOE_DEVICE float sigmoid(float x) { return reciprocal(1.0f + exponential(-x)); }
-AITER_MOE_DEVICE float magnitude(float x) { return __builtin_fabsf(x); }
+#if defined(__gfx950__)
+AITER_MOE_DEVICE float clamp_above(float x, float limit) {
+  return __builtin_elementwise_minimum(x, limit);
+}
+AITER_MOE_DEVICE float clamp_both(float x, float limit) {
+  return __builtin_elementwise_maximum(clamp_above(x, limit), -limit);
+}
+#else
 AITER_MOE_DEVICE float clamp_above(float x, float limit) { return x > limit ? limit : x; }
 AITER_MOE_DEVICE float clamp_both(float x, float limit) {
   return x > limit ? limit : (x < -limit ? -limit : x);
 }
+#endif
 
 // Beyond 1/4 by the exponential; below it that form cancels, so the odd Taylor polynomial, whose
 // first dropped term is 2e-8 of x there.
@@ -60,10 +68,10 @@ AITER_MOE_DEVICE float normal_distribution(float x) {
 template <Activation Which>
 AITER_MOE_DEVICE float activate(float gate, float up, const StageArgs& a) {
   if constexpr (Which == Activation::silu) {
-    if (a.limit > 0.0f) {
-      gate = clamp_above(gate, a.limit);
-      up = clamp_both(up, a.limit);
-    }
+    // No branch: it would be one for every value.
+    const float limit = a.limit > 0.0f ? a.limit : __builtin_inff();
+    gate = clamp_above(gate, limit);
+    up = clamp_both(up, limit);
     return gate * sigmoid(gate) * up;
   } else if constexpr (Which == Activation::gelu) {
     return gate * normal_distribution(gate) * up;

@@ -20,6 +20,12 @@ AITER_MOE_DEVICE Slot slot_of(const StageArgs& a, u32 word) {
   return {static_cast<int>(word & 0xffffffu), slot, slot < a.topk};
 }
 
+// Elements before row `row` of rows that are `stride` apart.
+AITER_MOE_DEVICE i64 row_offset(int row, int stride) {
+  return static_cast<i64>(static_cast<__UINT64_TYPE__>(static_cast<u32>(row)) *
+                          static_cast<u32>(stride));
+}
+
 struct SortedRows {
   int first;  // sorted row
   int used;   // num_valid_ids[0]
@@ -34,14 +40,19 @@ struct SortedRows {
   static AITER_MOE_DEVICE int expert(const StageArgs& a, int block) {
     return constant(a.sorted_expert_ids)[block];
   }
-  // `row` counts from the first of the block.
+  // `row` counts from the first of the block. There is a used row in every block, so that nothing
+  // needs to branch.
   AITER_MOE_DEVICE Slot slot(const StageArgs& a, int row) const {
-    if (first + row >= used) return {0, a.topk, false};
-    return slot_of(a, global(reinterpret_cast<const u32*>(a.sorted_ids))[first + row]);
+    Slot s = slot_of(a, global(reinterpret_cast<const u32*>(a.sorted_ids))[readable(row)]);
+    s.used = s.used && first + row < used;
+    return s;
   }
-  // Of a used row.
+  // Anything for a row that is not used.
   AITER_MOE_DEVICE float weight(const StageArgs& a, int row) const {
-    return global(a.sorted_weights)[first + row];
+    return global(a.sorted_weights)[readable(row)];
+  }
+  AITER_MOE_DEVICE u32 readable(int row) const {
+    return static_cast<u32>(smaller(first + row, used - 1));
   }
 };
 

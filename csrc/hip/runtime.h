@@ -44,6 +44,7 @@ AITER_MOE_DEVICE int group_y() { return __builtin_amdgcn_workgroup_id_y(); }
 AITER_MOE_DEVICE int groups(int threads) { return __builtin_amdgcn_grid_size_x() / threads; }
 
 AITER_MOE_DEVICE constexpr int smaller(int a, int b) { return a < b ? a : b; }
+AITER_MOE_DEVICE float magnitude(float x) { return __builtin_fabsf(x); }
 
 // Calls f<0>() ... f<N-1>(), or up to the first that returns false.
 template <class T, T... I> struct Sequence {};
@@ -72,6 +73,11 @@ template <class T> AITER_MOE_DEVICE T AITER_MOE_GLOBAL* global(T* p) {
 typedef float f32x4_row __attribute__((ext_vector_type(4), aligned(4)));
 AITER_MOE_DEVICE f32x4 load_f32x4(const float* p) {
   return *reinterpret_cast<const f32x4_row AITER_MOE_GLOBAL*>(global(p));
+}
+// `offset` floats past a uniform address.
+AITER_MOE_DEVICE f32x4 load_f32x4(const float* p, int offset) {
+  return *reinterpret_cast<const f32x4_row AITER_MOE_GLOBAL*>(
+      global(p) + static_cast<u32>(offset));
 }
 AITER_MOE_DEVICE void store_f32x4(float* p, f32x4 value) {
   *reinterpret_cast<f32x4_row AITER_MOE_GLOBAL*>(global(p)) = value;

@@ -4,37 +4,13 @@
 // Not here: which steps a part covers (tile.h).
 #pragma once
 
-#include "hip/activation.h"
-#include "hip/rows.h"
+#include "hip/gate_up.h"
 
 namespace aiter_moe::hip {
 
 // f32 [parts][sorted_rows][2 * n]: gate columns 0..n-1, then up columns.
 AITER_MOE_DEVICE i64 partial_offset(const StageArgs& a, int part, int sorted_row) {
   return (static_cast<i64>(part) * a.sorted_rows + sorted_row) * 2 * a.n;
-}
-
-// Bias of 4 columns from `column` on; `half` 1 is up. Bias is never interleaved, and its halves
-// are those of the physical rows.
-AITER_MOE_DEVICE f32x4 gate_up_bias(const StageArgs& a, int expert, int half, int column) {
-  if (!a.bias) return f32x4{0, 0, 0, 0};
-  const i64 of_expert = static_cast<i64>(expert) * a.bias_stride;
-  return load_f32x4(a.bias + of_expert + half * (a.bias_stride / 2) + column);
-}
-
-// Weight, bias and activation of 4 columns of one slot, and the store of their bf16 row part.
-template <Activation Which>
-AITER_MOE_DEVICE void finish_columns(
-    const StageArgs& a, f32x4 gate, f32x4 up, Slot slot, float weight, int expert, int column) {
-  gate = gate * weight + gate_up_bias(a, expert, 0, column);
-  up = up * weight + gate_up_bias(a, expert, 1, column);
-  bf16x4 out;
-  unroll<4>([&]<int i>() {
-    out[i] = static_cast<__bf16>(activate<Which>(gate[i], up[i], a));
-  });
-  const i64 row = static_cast<i64>(slot.token) * a.topk + slot.slot;
-  auto* to = global(static_cast<u16*>(a.out)) + row * a.out_stride + column;
-  *reinterpret_cast<u32x2 AITER_MOE_GLOBAL*>(to) = __builtin_bit_cast(u32x2, out);
 }
 
 constexpr int finish_rows = 4;  // sorted rows a workgroup, one a wave

@@ -1,45 +1,33 @@
 // SPDX-License-Identifier: MIT
 // Stage 1: gathered token rows times gate and up rows of their expert, then routing weight, bias
 // and activation in registers, bf16 rows token * topk + slot; or the partial sums of one part.
-// Not here: the reduction loop (pipeline.h) and the finish of split reductions (splitk.h).
+// Not here: the reduction loop (pipeline.h), fp4 rows (stage1_fp4.h), the finish of split
+// reductions (splitk.h).
 #pragma once
 
+#include "hip/gate_up.h"
 #include "hip/pipeline.h"
 #include "hip/splitk.h"
 
 namespace aiter_moe::hip {
 
-// The 4 gate and 4 up sums of a lane: row `row` of the block, logical columns `column` onwards.
-struct GateUp {
-  f32x4 gate;
-  f32x4 up;
-  int row;
-  int column;
-};
-
-// Calls use(GateUp) for every column quad a lane holds that lies inside n. Strips of interleaved
-// weights hold 16 gate and 16 up rows, of separated ones 32 of a kind, so the middle tiles of a
-// pair of strips change places.
-template <class Operands, class Use>
-AITER_MOE_DEVICE void each_gate_up(
-    const StageArgs& a, int first_group, Accumulators<Operands>& sums, Use use) {
+// Strips of interleaved weights hold 16 gate and 16 up rows, of separated ones 32 of a kind: the
+// middle tiles of a pair of strips change places, after which tiles 0 and 1 of 4 are gate.
+template <class Operands>
+AITER_MOE_DEVICE void gate_before_up(const StageArgs& a, Accumulators<Operands>& sums) {
   using Shape = typename Operands::Shape;
-  unroll<Shape::strips / 2>([&]<int pair>() {
-    const int group = first_group + pair;
-    if (group * strip_rows >= a.n) return;
-    unroll<Shape::row_tiles>([&]<int m>() {
-      f32x4* tile = sums[m] + 4 * pair;
-      const f32x4 second_gate = a.interleaved ? tile[2] : tile[1];
-      const f32x4 first_up = a.interleaved ? tile[1] : tile[2];
-      const int row = m * 16 + row_of_lane();
-      const int column = group * strip_rows + quarter_of_lane() * 4;
-      use(GateUp{tile[0], first_up, row, column});
-      use(GateUp{second_gate, tile[3], row, column + 16});
+  if (!a.interleaved) return;
+  memory_order();  // a branch, not a choice for every sum
+  unroll<Shape::row_tiles>([&]<int m>() {
+    unroll<Shape::strips / 2>([&]<int pair>() {
+      const f32x4 gate = sums[m][4 * pair + 2];
+      sums[m][4 * pair + 2] = sums[m][4 * pair + 1];
+      sums[m][4 * pair + 1] = gate;
     });
   });
 }
 
-// Calls use(Work, sums) for every item of this workgroup with its sums of gate and up.
+// Calls use(Item, Work, sums) for every item of this workgroup with its sums of gate and up.
 template <class Operands, bool Persistent, class Use>
 AITER_MOE_DEVICE void each_stage1_block(const StageArgs& a, int parts, Use use) {
   using Shape = typename Operands::Shape;
@@ -55,30 +43,91 @@ AITER_MOE_DEVICE void each_stage1_block(const StageArgs& a, int parts, Use use) 
     });
     operands.gather(a, a.tokens, [](Slot s) { return s.token; });
     accumulate(sums, operands);
+    gate_before_up<Operands>(a, sums);
     use(item, operands.work, sums);
+  });
+}
+
+// Calls f<pair>(group) for the groups of 32 columns of a wave that lie inside n.
+template <class Shape, class F>
+AITER_MOE_DEVICE void each_pair(const StageArgs& a, int first_group, F f) {
+  unroll<Shape::strips / 2>([&]<int pair>() {
+    const int group = first_group + pair;
+    if (group * strip_rows < a.n) f.template operator()<pair>(group);
+  });
+}
+
+// What the sums of a wave are finished with, asked for all at once. Lane l holds columns
+// 4 * (l / 16) onwards of each 16.
+template <Activation Which, class Shape> struct Finish {
+  f32x4 bias[Shape::weight_tiles];
+  float weight[Shape::row_tiles];
+
+  template <class Work> AITER_MOE_DEVICE Finish(const StageArgs& a, const Work& work) {
+    unroll<Shape::weight_tiles>([&]<int t>() { bias[t] = f32x4{0, 0, 0, 0}; });
+    unroll<Shape::row_tiles>([&]<int m>() { weight[m] = 1.0f; });
+    if (a.bias) load_bias(a, work);
+    if (a.doweight) {
+      unroll<Shape::row_tiles>(
+          [&]<int m>() { weight[m] = work.rows.weight(a, work.row + m * 16 + row_of_lane()); });
+    }
+  }
+  template <class Work> AITER_MOE_DEVICE void load_bias(const StageArgs& a, const Work& work) {
+    each_pair<Shape>(a, work.group, [&]<int pair>(int group) {
+      const float* gate = gate_bias(a, work.expert) + group * strip_rows;
+      unroll<4>([&]<int i>() {
+        const float* half = i / 2 ? gate + up_bias_offset(a) : gate;
+        bias[4 * pair + i] = load_f32x4(half + i % 2 * 16, quarter_of_lane() * 4);
+      });
+    });
+  }
+  // Columns of the first (second) 16 of a group, one row a lane.
+  template <int M, int Pair, int Half>
+  AITER_MOE_DEVICE f32x4 operator()(const StageArgs& a, const f32x4* tile) const {
+    constexpr int gate = 4 * Pair + Half;
+    return activated<Which>(a, tile[gate], tile[gate + 2], weight[M], bias[gate], bias[gate + 2]);
+  }
+};
+
+template <Activation Which, class Operands, class Work>
+AITER_MOE_DEVICE void store_bf16_rows(
+    const StageArgs& a, const Work& work, Accumulators<Operands>& sums) {
+  using Shape = typename Operands::Shape;
+  Slot slot[Shape::row_tiles];
+  unroll<Shape::row_tiles>(
+      [&]<int m>() { slot[m] = work.rows.slot(a, work.row + m * 16 + row_of_lane()); });
+  const Finish<Which, Shape> finish(a, work);
+  unroll<Shape::row_tiles>([&]<int m>() {
+    auto* row = bf16_row(a, slot[m]) + quarter_of_lane() * 4;
+    each_pair<Shape>(a, work.group, [&]<int pair>(int group) {
+      unroll<2>([&]<int half>() {
+        const f32x4 values = finish.template operator()<m, pair, half>(a, sums[m]);
+        if (slot[m].used) store_bf16x4(row + group * strip_rows + half * 16, values);
+      });
+    });
   });
 }
 
 template <class Operands, Activation Which, bool Persistent>
 AITER_MOE_DEVICE void stage1(const StageArgs& a) {
-  each_stage1_block<Operands, Persistent>(a, 1, [&](Item, auto& work, auto& sums) {
-    each_gate_up<Operands>(a, work.group, sums, [&](GateUp v) {
-      const Slot slot = work.rows.slot(a, v.row);
-      if (!slot.used) return;
-      const float weight = a.doweight ? work.rows.weight(a, v.row) : 1.0f;
-      finish_columns<Which>(a, v.gate, v.up, slot, weight, work.expert, v.column);
-    });
-  });
+  each_stage1_block<Operands, Persistent>(
+      a, 1, [&](Item, auto& work, auto& sums) { store_bf16_rows<Which>(a, work, sums); });
 }
 
 // One of ksplit parts: sums to the workspace, activation left to `finish_split`.
 template <class Operands, bool Persistent> AITER_MOE_DEVICE void stage1_part(const StageArgs& a) {
+  using Shape = typename Operands::Shape;
   each_stage1_block<Operands, Persistent>(a, a.ksplit, [&](Item item, auto& work, auto& sums) {
-    each_gate_up<Operands>(a, work.group, sums, [&](GateUp v) {
-      if (!work.rows.slot(a, v.row).used) return;
-      float* to = a.workspace + partial_offset(a, item.part, work.rows.first + v.row) + v.column;
-      store_f32x4(to, v.gate);
-      store_f32x4(to + a.n, v.up);
+    unroll<Shape::row_tiles>([&]<int m>() {
+      const int row = work.row + m * 16 + row_of_lane();
+      if (!work.rows.slot(a, row).used) return;
+      float* to = a.workspace + partial_offset(a, item.part, work.rows.first + row) +
+                  quarter_of_lane() * 4;
+      each_pair<Shape>(a, work.group, [&]<int pair>(int group) {
+        unroll<4>([&]<int i>() {
+          store_f32x4(to + group * strip_rows + i % 2 * 16 + i / 2 * a.n, sums[m][4 * pair + i]);
+        });
+      });
     });
   });
 }

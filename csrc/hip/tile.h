@@ -36,6 +36,7 @@ template <class Rows> struct Work {
   Rows rows;
   int expert;
   int wave;       // of the workgroup
+  int row;        // first row of the wave in the block
   int group;      // first 32-column group of the wave
   int first_step;
   int steps;
@@ -59,6 +60,7 @@ AITER_MOE_DEVICE Work<typename Shape::Rows> block_work(
   w.rows = Rows::template of<Shape::block_m>(a, item.row_block);
   w.expert = Rows::expert(a, item.row_block);
   w.wave = wave();
+  w.row = 0;
   w.group = (item.column_block * Shape::waves + w.wave) * groups_per_wave;
   const int blocks = a.k / mx_block;
   const int all_steps = (blocks + step_blocks - 1) / step_blocks;
