@@ -6,18 +6,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
 from aiter_moe.codegen.build import ensure
 from aiter_moe.codegen.cache import ArtifactCache
-from aiter_moe.codegen.gfx9 import FINISH_SUFFIX, Gfx9Tile
-from aiter_moe.codegen.gfx9.resources import lds_bytes
+from aiter_moe.codegen.gfx9.readback import departures
 from aiter_moe.codegen.instance import Instance
 from aiter_moe.codegen.render import render
 from aiter_moe.inspect.bound import Cycles, turn_cycles
 from aiter_moe.inspect.code import KernelCode, inspect_code
+from aiter_moe.inspect.declared import Declared, declared
 from aiter_moe.inspect.flight import InFlight, in_flight
 from aiter_moe.inspect.loops import Loop
 from aiter_moe.inspect.machine import MACHINES, Machine
@@ -70,8 +70,7 @@ class Inspection:
     @property
     def sharers(self) -> int:
         """Waves of a workgroup that load the same weights."""
-        tile = self._tile
-        return tile.row_waves if tile else 1
+        return self.declared.sharers if self.declared else 1
 
     @property
     def unit_flight(self) -> float | None:
@@ -89,41 +88,22 @@ class Inspection:
             self.loop, self.machine, self.occupancy.waves, self.flight, sharers=self.sharers
         )
 
-    @property
-    def _tile(self) -> Gfx9Tile | None:
-        tile = self.instance.tile if self.instance else None
-        return tile if isinstance(tile, Gfx9Tile) else None
+    @cached_property
+    def declared(self) -> Declared | None:
+        """What the tile says, where it was compiled from one of ours."""
+        return declared(self.instance) if self.instance else None
 
     @cached_property
     def findings(self) -> tuple[str, ...]:
         """What should not be: spills, drained queues, addresses made in the loop, mismatches."""
-        return (*_code_findings(self), *self._mismatches())
-
-    def _mismatches(self) -> tuple[str, ...]:
-        """Return where the binary is not what the tile's rules computed."""
-        tile, resources = self._tile, self.kernel.resources
-        if self.instance is None or tile is None or self.name.endswith(FINISH_SUFFIX):
-            return ()
-        found = []
-        lds = lds_bytes(self.instance)
-        if resources.lds_bytes != lds:
-            found.append(f"LDS is {resources.lds_bytes} bytes, the tile computes {lds}")
-        if resources.vgprs > tile.vgpr_budget:
-            found.append(f"{resources.vgprs} VGPRs, the tile has a budget of {tile.vgpr_budget}")
-        if resources.waves_per_simd < tile.waves_per_simd:
-            found.append(
-                f"registers leave {resources.waves_per_simd} waves a SIMD, the tile counts on "
-                f"{tile.waves_per_simd}"
-            )
-        if resources.max_workgroup != tile.threads:
-            found.append(
-                f"compiled for {resources.max_workgroup} threads, the tile has {tile.threads}"
-            )
-        return tuple(found)
+        return (*_resource_findings(self), *_loop_findings(self))
 
 
 def inspect_instance(instance: Instance, cache: ArtifactCache | None = None) -> list[Inspection]:
-    """Return the kernels of an instance of ours, compiled now unless they are cached.
+    """Return the kernels of an instance, compiled now unless they are cached.
+
+    The one that has its name comes first, then those that go with it (a finish, CK-tile's other
+    form); what else a header leaves in a code object is left out.
 
     Raises
     ------
@@ -132,11 +112,9 @@ def inspect_instance(instance: Instance, cache: ArtifactCache | None = None) -> 
     """
     artifact = ensure(render(instance), cache)
     seconds = float(artifact.manifest["seconds"])
-    # third-party headers may bring kernels of their own
-    kernels = {n: k for n, k in inspect_code(artifact.path).items() if n.startswith(instance.name)}
-    first = kernels.pop(instance.name, None)
-    ordered = ([first] if first else []) + list(kernels.values())
-    return [Inspection(kernel, instance, seconds) for kernel in ordered]
+    kernels = [k for k in inspect_code(artifact.path).values() if k.name.startswith(instance.name)]
+    kernels.sort(key=lambda kernel: len(kernel.name))
+    return [Inspection(kernel, instance, seconds) for kernel in kernels]
 
 
 def inspect_file(path: Path) -> list[Inspection]:
@@ -150,22 +128,32 @@ def inspect_file(path: Path) -> list[Inspection]:
     return [Inspection(kernel) for kernel in inspect_code(path).values()]
 
 
-def _code_findings(inspection: Inspection) -> tuple[str, ...]:
-    resources, loop = inspection.kernel.resources, inspection.loop
-    found = []
-    spills = resources.vgpr_spills + resources.sgpr_spills
-    if spills:
-        found.append(f"{spills} registers spilled")
-    if resources.scratch_bytes:
-        found.append(f"{resources.scratch_bytes} bytes of scratch a lane")
+def _resource_findings(inspection: Inspection) -> tuple[str, ...]:
+    """Return what is wrong with registers and LDS, also beside what the tile's rules computed."""
+    instance, resources = inspection.instance, inspection.kernel.resources
+    if instance is not None and inspection.name == instance.name:
+        figures = {**asdict(resources), "waves_per_simd": resources.waves_per_simd}
+        found = list(departures(instance, [figures]))
+    else:
+        found = []
+    if not found and resources.vgpr_spills + resources.sgpr_spills + resources.scratch_bytes:
+        found.append(
+            f"{resources.vgpr_spills + resources.sgpr_spills} registers spilled, "
+            f"{resources.scratch_bytes} bytes of scratch a lane"
+        )
+    if not inspection.occupancy.groups:
+        found.append(f"no compute unit holds a workgroup ({inspection.occupancy.limit})")
+    return tuple(found)
+
+
+def _loop_findings(inspection: Inspection) -> tuple[str, ...]:
+    loop, found = inspection.loop, []
     if loop is None:
-        return tuple(found)
+        return ()
     if loop.drains:
         found.append("a vmcnt(0) in the hot loop: nothing stays in flight there")
     if loop.address_valu:
         found.append(f"{len(loop.address_valu)} VALU of the hot loop make addresses")
     if loop.uses_scratch:
         found.append("the hot loop uses scratch")
-    if not inspection.occupancy.groups:
-        found.append(f"no compute unit holds a workgroup ({inspection.occupancy.limit})")
     return tuple(found)

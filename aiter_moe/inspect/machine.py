@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from aiter_moe.codegen.gfx9.device import DEVICES, SIMDS, WAVE_LANES
 from aiter_moe.inspect.instructions import Instruction
 
-MAX_WAVES_A_SIMD = 8
 # Cycles in which a SIMD can issue one instruction of a wave.
 ISSUE_CYCLES = 4
 
@@ -86,7 +85,7 @@ MACHINES = {
         memory_bytes_per_s=8e12,
         latency_s=1e-6,
         lds_bytes=DEVICES["gfx950"].lds_bytes,
-        lds_granule=1280,
+        lds_granule=DEVICES["gfx950"].lds_granule,
         lds_bytes_per_cycle=256,
         matrix_flops={"fp4": 4096, "fp8": 2048, "16 bit": 1024, "short 16 bit": 512},
     ),
@@ -96,7 +95,7 @@ MACHINES = {
         memory_bytes_per_s=5.3e12,
         latency_s=1e-6,
         lds_bytes=DEVICES["gfx942"].lds_bytes,
-        lds_granule=512,
+        lds_granule=DEVICES["gfx942"].lds_granule,
         lds_bytes_per_cycle=128,
         matrix_flops={"fp8": 1024, "16 bit": 512, "short 16 bit": 512},
     ),

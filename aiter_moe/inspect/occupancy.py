@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from aiter_moe.codegen.codeobject import KernelResources
+from aiter_moe.codegen.codeobject import MAX_WAVES, KernelResources
 from aiter_moe.codegen.gfx9.device import SIMDS
-from aiter_moe.inspect.machine import MAX_WAVES_A_SIMD, Machine, waves_of
+from aiter_moe.inspect.machine import Machine, waves_of
 from aiter_moe.sizes import round_up
 
 
@@ -55,7 +55,7 @@ class Occupancy:
 def occupancy(kernel: KernelResources, machine: Machine) -> Occupancy:
     """Return how many workgroups of a kernel a compute unit holds; dynamic LDS is not known."""
     waves = waves_of(kernel.max_workgroup)
-    most = SIMDS * MAX_WAVES_A_SIMD // waves
+    most = SIMDS * MAX_WAVES // waves
     lds = round_up(kernel.lds_bytes, machine.lds_granule)
     return Occupancy(
         waves_a_group=waves,

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from gcn_asm import Snippet, run_one
 from inspected import code_object
 
 from aiter_moe.inspect import inspect_code
@@ -159,7 +161,24 @@ def test_what_should_not_be_is_said():
     )
     found = Inspection(kernel(body, spills=3)).findings
     assert [text.split(":")[0] for text in found] == [
-        "3 registers spilled",
+        "3 registers spilled, 0 bytes of scratch a lane",
         "a vmcnt(0) in the hot loop",
         "1 VALU of the hot loop make addresses",
     ]
+
+
+def test_requests_in_flight_are_those_the_emulator_counts():
+    weights = np.zeros(1024, np.uint32)
+    loads = [f"global_load_dwordx4 v[{8 + 4 * n}:{11 + 4 * n}], v2, s[8:9]" for n in range(4)]
+    body = "\n".join(
+        [
+            "v_lshlrev_b32 v2, 4, v0", "s_mov_b32 s4, 0", "loop:", *loads, "s_waitcnt vmcnt(6)",
+            "s_add_u32 s4, s4, 1", "s_cmp_lt_u32 s4, 16", "s_cbranch_scc1 loop",
+        ]
+    )  # fmt: skip
+    code = kernel(f"{body}\n{FP4}").loops[0]
+    snippet = Snippet("kernel", body, {}, [], {"s[8:9]": weights})
+    counters = run_one(snippet, checks=0).report.counters
+    flight = in_flight(code)
+    assert counters["peak_vector_requests"] == flight.requests + len(loads) == 10
+    assert counters["peak_vector_bytes"] == flight.most == 10 * KIB

@@ -92,18 +92,18 @@ def test_the_command_prints_json(files):
 def test_an_unknown_kernel_is_refused_with_the_nearest_names():
     done = run("gfx950_a4w4_s1_swiglu_m48")
     assert done.returncode == 1 and done.stdout == ""
-    assert "no kernel and no file gfx950_a4w4_s1_swiglu_m48; nearest are" in done.stderr
+    assert "no kernel of gfx950 and no file gfx950_a4w4_s1_swiglu_m48; nearest are" in done.stderr
     assert "aiter_moe_gfx950_a4w4_s1_swiglu_m" in done.stderr and "--plan" in done.stderr
-    assert "name a kernel" in run().stderr
+    assert "name kernels, or a layer with --shape" in run().stderr
     with pytest.raises(ArgumentError, match="--plan"):
-        instances_of("zzz", ("gfx950",))
+        instances_of("zzz", "gfx950")
 
 
 def test_names_parts_and_patterns_find_instances():
     some = catalogue("gfx950")[0]
-    assert instances_of(some.name, ("gfx950",)) == [some]
-    assert some in instances_of(some.name.removeprefix("aiter_moe_") + "*", ("gfx950",))
-    every = instances_of("gfx942_a16w4_s2", ("gfx942",))
+    assert instances_of(some.name, "gfx950") == [some]
+    assert some in instances_of(some.name.removeprefix("aiter_moe_") + "*", "gfx950")
+    every = instances_of("gfx942_a16w4_s2", "gfx942")
     assert every == [i for i in catalogue("gfx942") if i.stage == 2]
 
 
@@ -111,12 +111,14 @@ def test_an_instance_is_what_its_tile_computed():
     chosen = next(
         i for i in catalogue("gfx950") if i.kind is Kind.A4W4 and i.stage == 2 and i.block_m == 64
     )
-    (found,) = inspections_of([chosen.name])
+    (found,) = inspections_of([chosen.name], "gfx950")
     assert found.findings == () and found.compile_seconds > 0
     assert found.loop.mfma and found.cycles.matrix and found.unit_flight > 0
-    wrong = dataclasses.replace(chosen, tile=dataclasses.replace(chosen.tile, stages=9, waves=2))
-    lying = dataclasses.replace(found, instance=wrong)
-    assert [text.split()[0] for text in lying.findings] == ["LDS", "compiled"]
+    larger = dataclasses.replace(found.kernel.resources, lds_bytes=80 * 1024, vgprs=400)
+    other = dataclasses.replace(found, kernel=dataclasses.replace(found.kernel, resources=larger))
+    assert [text.split(",")[0] for text in other.findings] == [
+        "81920 bytes of LDS", "1 waves a SIMD (400 VGPRs)"
+    ]  # fmt: skip
 
 
 def test_a_split_kernel_comes_with_its_finish():
