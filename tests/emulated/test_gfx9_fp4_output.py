@@ -14,8 +14,8 @@ from cpu_kernels import ACTIVATION_CONSTANTS, Case, Shape, make_case
 from gfx9_kernels import UNTOUCHED, Run, gfx950, laid_out, run, with_output
 
 from aiter_moe.codegen.instance import ACTIVATIONS, BLOCK_M, Instance, Output
-from aiter_moe.enums import ActivationType, Kind, ScaleRounding
-from aiter_moe.targets import torch_steps
+from aiter_moe.enums import ActivationType, Kind
+from aiter_moe.formats import NAN_SCALE, quantise_1x32
 
 pytestmark = pytest.mark.usefixtures("gfx950_compiler")
 
@@ -29,7 +29,9 @@ def instance(
 
 
 def quantised(rows: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-    codes, scales = torch_steps.quantise(rows, ScaleRounding.RoundUp)
+    """Return codes and scales by row; codes of blocks with an infinity or NaN are 0."""
+    codes, scales = quantise_1x32(rows)
+    codes[(scales == NAN_SCALE).repeat_interleave(16, 1)] = 0
     return codes.numpy(), scales.numpy()
 
 
