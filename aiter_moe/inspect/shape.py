@@ -13,7 +13,7 @@ from aiter_moe.configs.table import ConfigTable
 from aiter_moe.enums import ActivationType, Kind
 from aiter_moe.errors import ArgumentError
 from aiter_moe.formats import MX_BLOCK
-from aiter_moe.inspect.chain import chain
+from aiter_moe.inspect.chain import call_kernels
 from aiter_moe.inspect.declared import declared
 from aiter_moe.inspect.inspection import Inspection, inspect_instance
 from aiter_moe.inspect.stage_cost import StageCost, StageWork, stage_cost
@@ -140,7 +140,7 @@ def _tier(
             known[instance] = inspect_instance(instance)[0]
         work = stage_work(plan, instance, tokens, len(load), blocks)
         stages.append((known[instance], stage_cost(known[instance], work)))
-    return Tier(tokens, plan, chain(plan, tokens), len(load), blocks, tuple(stages))
+    return Tier(tokens, plan, call_kernels(plan, tokens), len(load), blocks, tuple(stages))
 
 
 def expert_load(problem: Problem, tokens: int) -> Mapping[int, int]:

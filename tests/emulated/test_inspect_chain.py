@@ -11,10 +11,11 @@ import torch
 from aiter_moe import fused_moe
 from aiter_moe.configs.table import ConfigTable
 from aiter_moe.enums import ActivationType, Kind
-from aiter_moe.inspect.chain import chain, runs
+from aiter_moe.inspect.chain import call_kernels, runs
 from aiter_moe.inspect.shape import plan_of
 from aiter_moe.problem import Q_DTYPE_A, Problem, token_tier
 from aiter_moe.targets.emulator import EmulatorLauncher
+from aiter_moe.targets.launch_record import recorded_launches
 from aiter_moe.targets.registry import running_target
 from aiter_moe.tuning.operands import Layer, hidden_states, pack_experts, routing
 
@@ -25,15 +26,15 @@ SEED = 5
 
 def launched(layer: Layer, kind: Kind, tokens: int) -> list[str]:
     """Return the kernels of a call in the order of their launches."""
-    symbols: list[str] = []
-    launcher = EmulatorLauncher("gfx950", checks=0, on_report=lambda s, _: symbols.append(s))
+    launcher = EmulatorLauncher("gfx950", checks=0, on_report=lambda symbol, report: None)
     target = dataclasses.replace(running_target("gfx950:emulator"), launcher=lambda: launcher)
     experts, route = pack_experts(layer, SEED), routing(layer, SEED, tokens)
-    fused_moe(
-        hidden_states(layer, SEED, tokens), experts.w1, experts.w2, route.weights, route.ids,
-        activation=layer.activation, q_dtype_a=Q_DTYPE_A[kind], target=target,
-    )  # fmt: skip
-    return symbols
+    with recorded_launches() as launches:
+        fused_moe(
+            hidden_states(layer, SEED, tokens), experts.w1, experts.w2, route.weights, route.ids,
+            activation=layer.activation, q_dtype_a=Q_DTYPE_A[kind], target=target,
+        )  # fmt: skip
+    return [launch.symbol for launch in launches]
 
 
 def problem_of(layer: Layer, kind: Kind, tokens: int) -> Problem:
@@ -51,7 +52,7 @@ def test_the_chain_is_what_a_call_launches(kind, dtype, tokens):
         pytest.skip("a16w4 takes bfloat16")
     layer = Layer(512, 256, 4, 2, ActivationType.Silu, dtype)
     plan = plan_of(problem_of(layer, kind, tokens), "gfx950", ConfigTable())
-    assert launched(layer, kind, tokens) == list(chain(plan, tokens))
+    assert launched(layer, kind, tokens) == list(call_kernels(plan, tokens))
 
 
 def test_many_tokens_run_in_parts():
@@ -60,4 +61,4 @@ def test_many_tokens_run_in_parts():
     parts = runs(problem, 16384)
     plan = plan_of(problem, "gfx950", ConfigTable())
     assert runs(problem, 1) == 1
-    assert len(chain(plan, 16384)) == parts * len(chain(plan, 1))
+    assert len(call_kernels(plan, 16384)) == parts * len(call_kernels(plan, 1))
