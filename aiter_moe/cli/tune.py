@@ -18,6 +18,7 @@ import typer
 from aiter_moe import env
 from aiter_moe.cli import INTERRUPTED
 from aiter_moe.cli.terminal import Lines, Status, show_table, watcher
+from aiter_moe.codegen.catalogue import Family, family_note
 from aiter_moe.errors import ArgumentError, UnsupportedProblemError
 
 if TYPE_CHECKING:
@@ -40,11 +41,12 @@ def _facts(target: str, threads: int) -> DeviceFacts:
 
     facts = running_target(target).facts
     if target != "cpu":
+        note = family_note(facts.gfx, Family.OWN)
         raise UnsupportedProblemError(
             f"cannot tune for {target}: this version times kernels on the CPU alone, and an "
             "emulated device has no times. `aiter-moe build --target "
             f"{facts.gfx}` compiles and inspects its kernels without a device; `--target cpu` "
-            "tunes the CPU kernels"
+            "tunes the CPU kernels" + (note and f"; {note}")
         )
     return replace(facts, cu_num=threads) if threads else facts
 

@@ -32,6 +32,7 @@ from aiter_moe.codegen.render import render
 from aiter_moe.configs.table import ConfigTable, Key, Row
 from aiter_moe.enums import ActivationType, GateMode, Kind
 from aiter_moe.errors import ArgumentError, LaunchError, ToolchainError
+from aiter_moe.explain import explain
 from aiter_moe.plan import Plan, make_plan
 from aiter_moe.problem import Problem
 from aiter_moe.targets.arguments import StageArgs
@@ -172,6 +173,22 @@ def test_without_headers_the_family_is_left_out_with_what_to_type(
     assert family_note("cpu", Family.OWN) == ""
     with pytest.raises(ToolchainError, match="ROCM_PATH is unset, and the package amd-aiter"):
         of_family("gfx950", Family.CKTILE)
+
+
+def test_an_explanation_says_that_the_family_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(headers, "package_folders", lambda name: iter(()))
+    monkeypatch.delenv("ROCM_PATH", raising=False)
+    told = explain(GPT_OSS, FACTS).details()
+    assert told.splitlines()[-1].startswith(
+        "CK-tile kernels are left out: no headers of Composable"
+    )
+
+
+def test_an_explanation_lists_the_family_where_its_headers_are() -> None:
+    kernels = Kernels("gfx950", catalogue("gfx950") + KERNELS, "hash")
+    told = explain(GPT_OSS, FACTS, kernels=kernels).details()
+    assert f"\n  {kernel(2, 64, bias=True).name}\n" in told
+    assert "the kernel adds no bias: " in told
 
 
 def fake_headers(root: Path) -> Path:
