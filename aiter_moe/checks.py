@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 
 from aiter_moe import dtypes
@@ -188,6 +189,6 @@ def check_expert_mask(mask: torch.Tensor | None, local: int) -> None:
         raise DtypeError(f"expert_mask must be int32 [experts], got {mask.dtype} {_shape(mask)}")
     if not mask.is_cpu:
         return  # counting would wait for the device
-    held = int((mask != 0).sum())
+    held = int(np.count_nonzero(mask.detach().numpy()))
     if held != local:
         raise ArgumentError(f"expert_mask marks {held} experts as local, the weights hold {local}")

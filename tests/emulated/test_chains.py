@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: MIT
+"""The device kernels of a whole call: which, in what order, and nothing beside them."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+from reference import MoeProblem, problem_of_a_rank, random_problem, reference_moe, relative_l2
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from aiter_moe import ActivationType, Kind, PackedWeight, dtypes, fused_moe
+from aiter_moe.formats import quantise_1x32
+from aiter_moe.pipeline import chain
+from aiter_moe.plan import Plan, make_plan
+from aiter_moe.targets.launch_record import recorded_launches
+
+pytestmark = pytest.mark.usefixtures("gfx950_compiler")
+
+TOLERANCE = 4e-3
+TARGETS = ("gfx950:emulator", "gfx942:emulator")
+# What torch may do in a call: give memory and look at it in another way.
+HARMLESS = {
+    "aten::empty", "aten::empty_strided", "aten::new_empty", "aten::detach", "aten::alias",
+    "aten::view", "aten::_unsafe_view", "aten::slice", "aten::select", "aten::as_strided",
+    "aten::reshape", "aten::t", "aten::transpose", "aten::unsqueeze", "aten::expand",
+}  # fmt: skip
+
+
+class NoKernels(TorchDispatchMode):
+    """Refuses every operation for which torch would launch a kernel on a GPU."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.name().partition(".")[0]
+        assert name in HARMLESS, f"torch computes {name}"
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.fixture
+def plans(monkeypatch):
+    """Collect the plans of the calls that a test makes."""
+    found: list[Plan] = []
+
+    def watched(*arguments, **more):
+        found.append(make_plan(*arguments, **more))
+        return found[-1]
+
+    monkeypatch.setattr("aiter_moe.dispatch.make_plan", watched)
+    from aiter_moe.dispatch import _metadata
+
+    _metadata.cache_clear()
+    return found
+
+
+def called(p: MoeProblem, kind: Kind, target: str, **options) -> tuple[torch.Tensor, list[str]]:
+    """Run a call under which torch computes nothing; return its output and its kernels."""
+    w1, w2 = PackedWeight.pack(p.w1, p.s1), PackedWeight.pack(p.w2, p.s2)
+    q_dtype_a = dtypes.fp4x2 if kind is Kind.A4W4 else torch.bfloat16
+    more = {"activation": ActivationType.Silu, "q_dtype_a": q_dtype_a, "target": target} | options
+    x = more.pop("hidden", p.x)
+    with recorded_launches() as launches, NoKernels():
+        out = fused_moe(x, w1, w2, p.topk_weights, p.topk_ids, **more)
+    return out, [launch.symbol for launch in launches]
+
+
+@pytest.fixture(autouse=True)
+def _not_traced(monkeypatch):
+    # Else a call under a dispatch mode becomes one operator, whose insides the mode does not see.
+    monkeypatch.setattr(sys.modules[fused_moe.__module__], "_is_traced", lambda: False)
+
+
+def test_the_watch_sees_what_torch_computes():
+    with NoKernels(), pytest.raises(AssertionError, match="aten::add"):
+        torch.empty(3) + 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "tokens", "options"),
+    [
+        (Kind.A4W4, 21, {"skip_inter_quant": False}),
+        (Kind.A4W4, 21, {"skip_inter_quant": True}),
+        (Kind.A4W4, 3, {}),
+        (Kind.A4W4, 19, {"dtype": torch.float16}),
+        (Kind.A16W4, 21, {}),
+        (Kind.A16W4, 3, {}),
+        (Kind.A16W4, 5, {"splitk": 2}),
+    ],
+    ids=str,
+)
+def test_a_call_is_the_chain_of_its_plan_and_nothing_else(plans, kind, tokens, options):
+    p = random_problem(tokens, 512, 128, 4, 2)
+    p = replace(p, x=p.x.to(options.get("dtype", torch.bfloat16)))
+    out, symbols = called(p, kind, TARGETS[0], **options)
+    assert symbols == list(chain(plans[-1]))
+    assert len(symbols) <= (2 if plans[-1].direct else 6)
+    skipped = bool(options.get("skip_inter_quant"))
+    want = reference_moe(p, ActivationType.Silu, kind, skip_inter_quant=skipped)
+    assert relative_l2(out, want) <= TOLERANCE
+
+
+def test_gfx942_has_the_same_chain(plans):
+    p = random_problem(21, 512, 128, 4, 2)
+    out, symbols = called(p, Kind.A16W4, TARGETS[1])
+    assert symbols == list(chain(plans[-1]))
+    assert relative_l2(out, reference_moe(p, ActivationType.Silu, Kind.A16W4)) <= TOLERANCE
+
+
+@pytest.mark.parametrize("kind", Kind, ids=str)
+def test_a_rank_with_some_experts_and_padding_needs_no_other_kernel(plans, kind):
+    p, mask = problem_of_a_rank()
+    local = torch.tensor([p.x.shape[0] - 3], dtype=torch.int32)
+    given = torch.full((p.x.shape[0], p.w2.shape[1]), 7.0, dtype=p.x.dtype)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("aiter_moe.forward.RUN_BYTES", 1 << 14)  # cuts the call into runs
+        out, symbols = called(
+            p, kind, TARGETS[0], expert_mask=mask, num_local_tokens=local, output=given
+        )
+    runs = len(symbols) // len(chain(plans[-1]))
+    assert runs > 1
+    assert symbols == list(chain(plans[-1])) * runs
+    assert out is given
+    whole = on_the_cpu(p, kind, expert_mask=mask, num_local_tokens=local)
+    assert relative_l2(out, whole.double()) <= TOLERANCE
+    assert not out[-3:].any()
+
+
+def on_the_cpu(p: MoeProblem, kind: Kind, **options) -> torch.Tensor:
+    """Return what the CPU target makes of a call."""
+    w1, w2 = PackedWeight.pack(p.w1, p.s1), PackedWeight.pack(p.w2, p.s2)
+    q_dtype_a = dtypes.fp4x2 if kind is Kind.A4W4 else torch.bfloat16
+    return fused_moe(
+        p.x, w1, w2, p.topk_weights, p.topk_ids, activation=ActivationType.Silu,
+        q_dtype_a=q_dtype_a, target="cpu", **options,
+    )  # fmt: skip
+
+
+def test_given_codes_have_their_scales_laid_out(plans):
+    p = random_problem(33, 512, 128, 4, 2)
+    codes, scales = quantise_1x32(p.x)
+    got, symbols = called(
+        p, Kind.A4W4, TARGETS[0], hidden=codes, a1_scale=scales, dtype=torch.bfloat16
+    )
+    assert symbols == list(chain(plans[-1], prequantised=True))
+    assert torch.equal(got, called(p, Kind.A4W4, TARGETS[0])[0])
+
+
+def test_records_nest_and_end():
+    p = random_problem(3, 256, 64, 2, 1)
+    with recorded_launches() as outer:
+        _, symbols = called(p, Kind.A16W4, TARGETS[0])
+    assert [launch.symbol for launch in outer] == symbols
+    called(p, Kind.A16W4, TARGETS[0])
+    assert len(outer) == len(symbols)
+    assert all(launch.threads % 64 == 0 and min(launch.grid) > 0 for launch in outer)
