@@ -175,7 +175,9 @@ def _write_json(path: Path | None, summary: Summary, job: Job) -> None:
 def _print_result(console: Console, summary: Summary, job: Job) -> None:
     from aiter_moe.verify import report
 
-    title = f"{job.target.name}: kernels {report.prefix_of(job)}..., seed {job.seed}"
+    ours = any(not instance.family for instance in job.instances)
+    kernels = f"kernels {report.prefix_of(job)}..." if ours else "kernels of CK-tile"
+    title = f"{job.target.name}: {kernels}, seed {job.seed}"
     show_table(console, title, report.results_table(summary, job), LEFT)
     counters = report.counters_table(summary, job)
     if counters.lines:

@@ -89,12 +89,14 @@ class Control:
 
 def controls_of(instances: Iterable[Instance]) -> Iterator[tuple[str, Instance]]:
     """Yield what to run: every control on the first kernel of each kind and stage."""
-    first: dict[tuple[Kind, int], Instance] = {}
+    first: dict[tuple[str, Kind, int], Instance] = {}
     for instance in instances:
-        first.setdefault((instance.kind, instance.stage), instance)
+        first.setdefault((instance.family, instance.kind, instance.stage), instance)
     for instance in first.values():
+        # CK-tile reads one order of gate and up: the flag of the other is refused unlaunched
+        has_flag = instance.stage == 1 and not instance.family
         for what in SABOTAGES:
-            if instance.stage == 1 or what != OF_STAGE_1:
+            if has_flag or what != OF_STAGE_1:
                 yield what, instance
 
 
