@@ -35,8 +35,9 @@ from aiter_moe.targets.base import Launcher, RoutedTokens
 from aiter_moe.targets.registry import Target, running_target
 from aiter_moe.verdict import Overrides, computed
 
-# What each tensor with a row per token or slot may take at a time. Half of what kernels reach with
-# their 31-bit offsets, since a plan is made for the run's tier, which may be twice its tokens.
+# What each tensor with a row per token or slot may take at a time where a call is cut: half of what
+# kernels reach with their 31-bit offsets, since a plan is made for the run's tier, which may be
+# twice its tokens.
 RUN_BYTES = 1 << 30
 # The widest load of a row on any target.
 ROW_ALIGNMENT = 16
@@ -174,7 +175,7 @@ def _loadable(rows: torch.Tensor) -> torch.Tensor:
 
 
 def run_length(tokens: int, row_bytes: int) -> int:
-    """Return the tokens of a run: as few runs as `RUN_BYTES` allows, of nearly equal length.
+    """Return the tokens of a run: all where kernels reach them, else a part of nearly equal length.
 
     Parameters
     ----------
@@ -183,17 +184,21 @@ def run_length(tokens: int, row_bytes: int) -> int:
     row_bytes : int
         What the largest of its tensors takes for each.
     """
+    if max(tokens, token_tier(tokens)) * row_bytes < 2 * RUN_BYTES:
+        return tokens
     longest = max(1, RUN_BYTES // row_bytes)
     return ceil_div(tokens, max(1, ceil_div(tokens, longest)))
 
 
-def token_bytes(hidden: torch.Tensor, topk: int, model_dim: int, inter_dim: int) -> int:
-    """Return what the largest tensor of a call takes for each token.
+def token_bytes(hidden: torch.Tensor, topk: int, model_dim: int, inter_dim: int, gfx: str) -> int:
+    """Return what the largest tensor that a call cuts by takes for each token.
 
-    Hidden states at their own pitch, the bf16 intermediate, or float32 rows of stage 2.
+    Hidden states at their own pitch and the bf16 intermediate, which stage kernels read; on the
+    CPU, where a run costs no launches, also the float32 rows of stage 2, to save memory.
     """
     pitch = max(hidden.stride(0), hidden.shape[1]) * hidden.element_size()
-    return max(pitch, 2 * topk * inter_dim, 4 * topk * model_dim)
+    rows = 4 * topk * model_dim if gfx == "cpu" else 0
+    return max(pitch, 2 * topk * inter_dim, rows)
 
 
 def _runs(whole: _Rows, step: int) -> Iterator[_Rows]:
@@ -290,7 +295,7 @@ def run_moe(
     if out is None:
         out = torch.empty((tokens, model_dim), dtype=options.dtype, device=hidden.device)
     whole = _Rows(hidden, a1_scale, routing, out)
-    row_bytes = token_bytes(hidden, routing.ids.shape[1], model_dim, inter_dim)
+    row_bytes = token_bytes(hidden, routing.ids.shape[1], model_dim, inter_dim, target.facts.gfx)
     step = run_length(tokens, row_bytes)
     problem = _problem(whole, experts, options, target.facts.gfx, step)
     overrides = _overrides(options, problem.kind, is_ep=routing.expert_mask is not None)

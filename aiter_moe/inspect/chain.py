@@ -25,11 +25,11 @@ def call_kernels(plan: Plan, tokens: int) -> tuple[str, ...]:
     tokens : int
         Rows of its hidden states; many are computed in runs, each with all of the kernels.
     """
-    return chain(plan) * runs(plan.problem, tokens)
+    return chain(plan) * runs(plan.problem, tokens, plan.stage1.target)
 
 
-def runs(problem: Problem, tokens: int) -> int:
+def runs(problem: Problem, tokens: int, gfx: str) -> int:
     """Return the runs of tokens that a call is cut into, so that offsets stay within 31 bits."""
     hidden = torch.empty((tokens, problem.model_dim), dtype=problem.dtype, device="meta")
-    row = token_bytes(hidden, problem.topk, problem.model_dim, problem.inter_dim)
+    row = token_bytes(hidden, problem.topk, problem.model_dim, problem.inter_dim, gfx)
     return ceil_div(tokens, run_length(tokens, row))

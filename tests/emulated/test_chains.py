@@ -113,7 +113,7 @@ def test_a_rank_with_some_experts_and_padding_needs_no_other_kernel(plans, kind)
     local = torch.tensor([p.x.shape[0] - 3], dtype=torch.int32)
     given = torch.full((p.x.shape[0], p.w2.shape[1]), 7.0, dtype=p.x.dtype)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("aiter_moe.forward.RUN_BYTES", 1 << 14)  # cuts the call into runs
+        patch.setattr("aiter_moe.forward.RUN_BYTES", 1 << 12)  # cuts the call into runs
         out, symbols = called(
             p, kind, TARGETS[0], expert_mask=mask, num_local_tokens=local, output=given
         )

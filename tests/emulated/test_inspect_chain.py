@@ -55,10 +55,12 @@ def test_the_chain_is_what_a_call_launches(kind, dtype, tokens):
     assert launched(layer, kind, tokens) == list(call_kernels(plan, tokens))
 
 
-def test_many_tokens_run_in_parts():
-    layer = Layer(7168, 256, 8, 8, ActivationType.Silu)
-    problem = problem_of(layer, Kind.A16W4, 16384)
-    parts = runs(problem, 16384)
+def test_a_long_prefill_is_one_chain_and_more_runs_in_parts():
+    layer = Layer(7168, 2048, 8, 8, ActivationType.Silu)
+    problem = problem_of(layer, Kind.A4W4, 32_768)
     plan = plan_of(problem, "gfx950", ConfigTable())
-    assert runs(problem, 1) == 1
-    assert len(call_kernels(plan, 16384)) == parts * len(call_kernels(plan, 1))
+    one = call_kernels(plan, 1)
+    assert call_kernels(plan, 32_768) == one
+    parts = runs(problem, 500_000, "gfx950")
+    assert parts > 1
+    assert len(call_kernels(plan, 500_000)) == parts * len(one)

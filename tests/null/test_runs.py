@@ -48,7 +48,10 @@ def test_runs_are_few_even_and_within_the_limit(tokens, row):
         assert step == 0
         return
     runs = ceil_div(tokens, step)
-    assert step * row <= RUN_BYTES
+    if runs == 1:
+        assert max(tokens, token_tier(tokens)) * row < 2 * RUN_BYTES or tokens * row <= RUN_BYTES
+        return
+    assert step * row <= RUN_BYTES or step == 1
     assert runs == ceil_div(tokens, RUN_BYTES // row)
     last = tokens - (runs - 1) * step
     assert 0 < last <= step
@@ -56,11 +59,21 @@ def test_runs_are_few_even_and_within_the_limit(tokens, row):
 
 
 def test_the_widest_tensor_of_a_token_counts():
-    assert token_bytes(torch.empty(9, 256, dtype=torch.bfloat16), 2, 256, 64) == 2048
-    assert token_bytes(torch.empty(9, 256, dtype=torch.bfloat16), 2, 64, 256) == 1024
+    narrow = torch.empty(9, 256, dtype=torch.bfloat16)
+    assert token_bytes(narrow, 2, 256, 64, "cpu") == 2048
+    assert token_bytes(narrow, 2, 256, 64, "gfx950") == 512
+    assert token_bytes(narrow, 2, 64, 256, "gfx950") == 1024
     wide = torch.empty(9, 4096, dtype=torch.bfloat16)
-    assert token_bytes(wide[:, :256], 2, 256, 64) == 8192
-    assert token_bytes(torch.empty(256, 9, dtype=torch.bfloat16).t(), 1, 8, 8) == 512
+    assert token_bytes(wide[:, :256], 2, 256, 64, "gfx950") == 8192
+    assert token_bytes(torch.empty(256, 9, dtype=torch.bfloat16).t(), 1, 8, 8, "gfx950") == 512
+
+
+def test_a_long_prefill_of_a_large_model_is_one_run():
+    model = MODELS["DeepSeek-R1"]
+    for tokens in (32_768, 65_535):
+        hidden = torch.empty((tokens, model.hidden), dtype=torch.bfloat16, device="meta")
+        row = token_bytes(hidden, model.topk, model.hidden, model.inter, "gfx950")
+        assert run_length(tokens, row) == tokens
 
 
 def planned(model: Model, kind: Kind, tokens: int) -> Plan:
@@ -89,7 +102,7 @@ def sizes(model: Model, plan: Plan, stage: int, tokens: int) -> StageArgs:
 @pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
 def test_every_run_of_a_prefill_has_kernels_on_gfx9_that_take_it(model, kind, tokens):
     hidden = torch.empty((tokens, model.hidden), dtype=torch.bfloat16, device="meta")
-    step = run_length(tokens, token_bytes(hidden, model.topk, model.hidden, model.inter))
+    step = run_length(tokens, token_bytes(hidden, model.topk, model.hidden, model.inter, "gfx950"))
     plan = planned(model, kind, step)
     for stage in (1, 2):
         instance = plan.stage1 if stage == 1 else plan.stage2
