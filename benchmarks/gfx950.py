@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aiter_moe.codegen.build import build_many
-from aiter_moe.codegen.cache import ArtifactCache, default_cache
+from aiter_moe.codegen.cache import ArtifactCache
 from aiter_moe.codegen.catalogue import Family, catalogue, of_family
 from aiter_moe.codegen.codeobject import combined_resources
 from aiter_moe.codegen.instance import Instance
@@ -33,6 +33,7 @@ from aiter_moe.inspect.instructions import VECTOR_ALU, Group
 from aiter_moe.inspect.machine import MACHINES, SOURCES
 from aiter_moe.inspect.shape import Tier, tiers_of
 from aiter_moe.inspect.shape_view import promised
+from aiter_moe.pipeline import chain
 from aiter_moe.tuning.model_shapes import MODELS
 
 TARGET = "gfx950"
@@ -210,20 +211,24 @@ def chains(tiers: dict[str, list[Tier]]) -> str:
     """Return how many device kernels a call has, and which."""
     lines = []
     for name, found in tiers.items():
-        groups: dict[tuple[Kind, tuple[str, ...]], list[Tier]] = defaultdict(list)
+        groups: dict[tuple[str, ...], list[Tier]] = defaultdict(list)
         for tier in found:
-            groups[tier.plan.problem.kind, tuple(map(kernel_role, tier.kernels))].append(tier)
-        for (kind, roles), alike in groups.items():
-            worst = max(len(t.kernels) - promised(t.tokens) for t in alike)
-            lines.append(
-                (
-                    name, str(kind), ", ".join(str(t.tokens) for t in alike), str(len(roles)),
-                    " to ".join(sorted({str(promised(t.tokens)) for t in alike})),
-                    "yes" if worst <= 0 else "NO", ", ".join(roles),
-                )
-            )  # fmt: skip
+            few = str(promised(tier.tokens))
+            groups[str(tier.plan.problem.kind), few, in_order(tier)].append(tier)
+        for (kind, few, text), alike in groups.items():
+            count = len(alike[0].kernels)
+            tokens = ", ".join(str(tier.tokens) for tier in alike)
+            holds = "yes" if count <= int(few) else "NO"
+            lines.append((name, kind, tokens, str(count), few, holds, text))
     header = ("layer", "kind", "tokens", "kernels", "at most", "holds", "in order")
     return tables(header, lines)
+
+
+def in_order(tier: Tier) -> str:
+    """Return what the kernels of a call do, one after the other."""
+    roles = [kernel_role(symbol) for symbol in chain(tier.plan)]
+    times = len(tier.kernels) // len(roles)
+    return (f"{times} runs of " if times > 1 else "") + ", ".join(roles)
 
 
 def kernel_role(symbol: str) -> str:
@@ -233,7 +238,7 @@ def kernel_role(symbol: str) -> str:
         if stage in words:
             finish = " finish" if words[-1] == "finish" else ""
             return f"stage {stage[1]}{' direct' * ('direct' in words)}{finish}"
-    return symbol.removeprefix("aiter_moe_").removeprefix(f"{TARGET}_")
+    return symbol.removeprefix("aiter_moe_step_")
 
 
 def stage_bounds(tiers: dict[str, list[Tier]]) -> str:
@@ -255,26 +260,24 @@ def stage_bounds(tiers: dict[str, list[Tier]]) -> str:
     return tables(header, lines)
 
 
-def build(jobs: int, fresh: bool) -> tuple[list[BuildReport], float]:
-    """Build the whole catalogue and return its reports and the seconds it took."""
-    units = [render(instance) for instance in catalogue(TARGET)]
+def build(instances: Sequence[Instance], jobs: int) -> tuple[list[BuildReport], float]:
+    """Build kernels without any cache and return the reports and the seconds it took."""
+    units = [render(instance) for instance in instances]
     with tempfile.TemporaryDirectory() as folder:
-        cache = ArtifactCache(Path(folder)) if fresh else default_cache()
         start = time.perf_counter()
-        reports = list(build_many(units, jobs, cache))
+        reports = list(build_many(units, jobs, ArtifactCache(Path(folder))))
         return reports, time.perf_counter() - start
 
 
-def build_lines(reports: Sequence[BuildReport], seconds: float, jobs: int, fresh: bool) -> str:
+def build_lines(reports: Sequence[BuildReport], seconds: float, jobs: int) -> str:
     """Return how long the catalogue takes to compile, and what spills."""
     made = [r.artifact for r in reports if r.artifact is not None]
     each = sorted(float(a.manifest["seconds"]) for a in made)
     worst = [combined_resources(a.manifest["resources"]["kernels"]) for a in made]
-    took = f"{seconds:.0f} s with {jobs} compilers at a time" if fresh else "not measured here"
     lines = {
         "kernels": len(reports),
         "failed": len(reports) - len(made),
-        "the whole catalogue": took,
+        "the whole catalogue": f"{seconds:.0f} s with {jobs} compilers at a time",
         "seconds of a compiler": f"{sum(each) / len(each):.2f} on average, "
         f"{each[len(each) // 2]:.2f} median, {each[-1]:.2f} at most, {sum(each):.0f} in all",
         "spilled registers": sum(figures["spills"] for figures in worst),
@@ -330,8 +333,11 @@ def flight_note() -> str:
 def sections(options: argparse.Namespace) -> Iterator[tuple[str, str, str]]:
     """Yield title, command and text of each part of the page."""
     this, layer = "python benchmarks/gfx950.py", "aiter-moe inspect --shape gptoss-20b"
-    reports, seconds = build(options.jobs, options.build)
-    found = [inspect_instance(instance)[0] for instance in covering()]
+    chosen = covering()
+    for report in build_many([render(instance) for instance in chosen], options.jobs):
+        if report.error is not None:
+            raise report.error
+    found = [inspect_instance(instance)[0] for instance in chosen]
     tiers = layers(SHOWN_SHAPES)
     verify = "aiter-moe verify --target gfx950 --json FILE"
     yield "Every kernel, executed and compared", verify, verified(options.verify)
@@ -342,8 +348,9 @@ def sections(options: argparse.Namespace) -> Iterator[tuple[str, str, str]]:
         this,
         f"{in_flight(found)}\n\n{flight_note()}",
     )
-    told = build_lines(reports, seconds, options.jobs, options.build)
-    yield "Build", f"{this} --build", told
+    if options.build:
+        told = build_lines(*build(catalogue(TARGET), options.jobs), options.jobs)
+        yield "Build", f"{this} --build", told
     yield "What bounds a stage", layer, stage_bounds(tiers)
     yield "Every tile", "aiter-moe inspect gfx950_a4w4_s1_swiglu", every_loop(found)
     if options.cktile:
