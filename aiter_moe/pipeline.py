@@ -19,6 +19,7 @@ from aiter_moe.enums import ActivationType, Kind
 from aiter_moe.formats import MX_BLOCK
 from aiter_moe.layouts import Layout, PackedWeight, S
 from aiter_moe.plan import Plan
+from aiter_moe.sizes import round_up
 from aiter_moe.targets.arguments import ElementType, StageArgs
 from aiter_moe.targets.base import Launcher, RoutedTokens, SortedTokens
 from aiter_moe.targets.routed_pairs import used_slots_bound
@@ -272,7 +273,7 @@ def _stage1_output(
     codes = call.launcher.empty((rows, columns // 2), torch.uint8, device)
     blocks = columns // MX_BLOCK
     direct = instance.tile.direct
-    shape = (rows, blocks) if direct else S.physical_shape(args.sorted_rows, blocks)
+    shape = (rows, round_up(blocks, 8)) if direct else S.physical_shape(args.sorted_rows, blocks)
     # In a row, since tiles have no room between rows.
     memory = call.launcher.empty((shape[0] * shape[1],), torch.uint8, device)
     out = Operand(codes, memory.view(shape), laid_out=True)

@@ -8,19 +8,29 @@ Both in the emulator, on bytes laid out here; padding is hostile and outputs sta
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from cpu_kernels import ACTIVATION_CONSTANTS, Case, interleave, sort
-from gfx9_kernels import MARGIN, NAN_BF16, code_tiles, compiled, instance_of, padded, scale_tiles
+from gfx9_kernels import (
+    MARGIN,
+    NAN_BF16,
+    code_tiles,
+    compiled,
+    instance_of,
+    padded,
+    rounded,
+    scale_tiles,
+)
 from gfx9_kernels import run as run_stage
 from reference import MoeProblem, reference_moe
 
 from aiter_moe.codegen.gfx9 import launches
 from aiter_moe.codegen.gfx9.direct import DirectTile
 from aiter_moe.codegen.instance import Instance, Output
-from aiter_moe.enums import ActivationType, Kind, ScaleRounding
-from aiter_moe.targets import torch_steps
+from aiter_moe.enums import ActivationType, Kind
+from aiter_moe.formats import NAN_SCALE, quantise_1x32
 from aiter_moe.targets.arguments import ElementType, StageArgs
 from aiter_moe.targets.emulator_library import emulator
 
@@ -49,6 +59,17 @@ def pair(
                output=output),
         direct(target, kind, 2, columns, parts=1 if in_order else 2),
     )  # fmt: skip
+
+
+def quantised(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return codes and scales as kernels make them: no codes under the NaN scale."""
+    codes, scales = quantise_1x32(rows)
+    undefined = (scales == NAN_SCALE).repeat_interleave(16, dim=1)
+    return codes.masked_fill_(undefined, 0), scales
+
+
+Rows: TypeAlias = torch.Tensor | tuple[torch.Tensor, torch.Tensor]
+"""Rows of 16-bit floats, or their codes and scales."""
 
 
 @dataclass
@@ -129,12 +150,16 @@ class Layer:
         if self.local_tokens is not None:
             self.point(args, "local_tokens", np.array([self.local_tokens], np.int32))
 
-    def _rows(self, args: StageArgs, rows: torch.Tensor | tuple[torch.Tensor, torch.Tensor]):
+    def _rows(
+        self, args: StageArgs, stage: int, rows: torch.Tensor | tuple[torch.Tensor, torch.Tensor]
+    ):
         if isinstance(rows, tuple):
             codes, scales = (r.numpy() for r in rows)
             args.x_type = ElementType.fp4
             args.x_stride = 2 * self.point(args, "x", codes).shape[1]
-            shape = (scales.shape[0], scales.shape[1] + 3)
+            # rows that a caller quantised begin anywhere, those of our own at multiples of 8
+            pitch = scales.shape[1] + 3 if stage == 1 else rounded(scales.shape[1] + 1, 8)
+            shape = (scales.shape[0], pitch)
             args.x_scale_stride = shape[1]
             self.point(args, "x_scale", padded(scales, shape, 0xFF))
             return
@@ -159,11 +184,11 @@ class Layer:
         args.doweight = int(self.doweight_stage1 == (stage == 1))
         return args
 
-    def stage1(self, instance: Instance) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+    def stage1(self, instance: Instance) -> Rows:
         """Return bf16 rows token * topk + slot, or codes and scales; unwritten ones are NaN."""
         args = self._args(1)
         fp4_x = self.x_type is ElementType.fp4
-        self._rows(args, torch_steps.quantise(self.hidden, ROUND_UP) if fp4_x else self.hidden)
+        self._rows(args, 1, quantised(self.hidden) if fp4_x else self.hidden)
         for name, value in self.constants.items():
             setattr(args, name, value)
         args.n = self.p.w2.shape[2] * 2
@@ -171,7 +196,7 @@ class Layer:
         args.out_stride = args.n + MARGIN
         if instance.tile.output is Output.FP4:
             codes = self.point(args, "out", np.full((count, args.out_stride // 2), 0x77, np.uint8))
-            args.out_scale_stride = args.n // 32 + 3
+            args.out_scale_stride = rounded(args.n // 32 + 1, 8)
             scales = self.point(
                 args, "out_scale", np.full((count, args.out_scale_stride), 0xFF, np.uint8)
             )
@@ -189,7 +214,7 @@ class Layer:
     def stage2(self, instance: Instance, rows) -> torch.Tensor:
         """Return the layer's output [T, hidden + hidden_pad] of `out_dtype`."""
         args = self._args(2)
-        self._rows(args, rows)
+        self._rows(args, 2, rows)
         args.n = self.p.w2.shape[1]
         args.out_columns = args.n + self.hidden_pad
         args.out_stride, args.out_type = args.out_columns + 5, ElementType.of(self.out_dtype)
@@ -225,17 +250,18 @@ class Layer:
 
     def sorted_stage2(self, rows: torch.Tensor) -> torch.Tensor:
         down = run_stage(self._case(2, *self._operand(rows)))
-        out = torch.zeros((self.p.topk_ids.shape[0], down.shape[1] + self.hidden_pad))
-        out = out.to(self.out_dtype)
-        torch_steps.reduce(
-            down, self.p.topk_ids.shape[1], out[:, : down.shape[1]], self.experts_of() >= 0
-        )
-        return out
+        topk = self.p.topk_ids.shape[1]
+        held = (self.experts_of() >= 0)[..., None]
+        total = torch.zeros((len(held), down.shape[1] + self.hidden_pad))
+        for slot in range(topk):
+            own = total[:, : down.shape[1]]
+            own += torch.where(held[:, slot], down[slot::topk], 0.0)
+        return total.to(self.out_dtype)
 
     def _operand(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         if self.kind is Kind.A16W4:
             return rows, None
-        return torch_steps.quantise(rows, ROUND_UP)
+        return quantised(rows)
 
     def reference(self) -> torch.Tensor:
         """Return float64 [T, hidden]."""
@@ -250,6 +276,3 @@ class Layer:
         )  # fmt: skip
         want[self.counted :] = 0
         return want
-
-
-ROUND_UP = ScaleRounding.RoundUp

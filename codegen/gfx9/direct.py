@@ -32,10 +32,11 @@ from aiter_moe.sizes import ceil_div, round_up
 MOST_TOKENS = 16
 MOST_TOPK = 16
 MOST_EXPERTS = 4096
+MOST_STRIDE = (1 << 23) - 8  # elements; bytes of a row have 24 bits
 BLOCK_ROWS = 16
 STEP_K = 256
 # Of csrc/hip/direct/routing.h, struct Routing.
-ROUTING_BYTES = 8 * MOST_EXPERTS // WAVE_LANES + 8 * 4 * (12 + 2) + 4 * (257 + 4 * 256) + 12
+ROUTING_BYTES = 8 * MOST_EXPERTS // WAVE_LANES + 8 * 4 * (12 + 2) + 4 * (2 * 257 + 4 * 256) + 8
 # Masks, addresses and what the routing leaves behind; from compiled kernels.
 OTHER_VGPRS = 40
 
@@ -207,8 +208,8 @@ def _shape(problem: Problem, instance: Instance) -> str | None:
     tile = direct_tile(instance)
     if tile.threads > WORKGROUP_THREADS:
         return f"{tile.threads} threads, a workgroup has at most {WORKGROUP_THREADS}"
-    if tile.waves % tile.parts or tile.parts & (tile.parts - 1):
-        return f"{tile.parts} parts of the reduction do not divide {tile.waves} waves by halves"
+    if tile.parts > tile.waves or any(n & (n - 1) for n in (tile.waves, tile.parts)):
+        return f"{tile.waves} waves for {tile.parts} parts of the reduction: wanted powers of two"
     if tile.stage == 1 and tile.parts != tile.waves:
         return f"{tile.waves} waves share a block of stage 1, {tile.parts} parts are for fewer"
     if tile.output is Output.FP4 and tile.columns != MX_BLOCK:
@@ -275,6 +276,7 @@ def direct_refusal(instance: Instance, args: ctypes.Structure) -> str | None:
         ("tokens", args.tokens, MOST_TOKENS),
         ("topk", args.topk, MOST_TOPK),
         ("experts", args.experts, MOST_EXPERTS),
+        ("x_stride", args.x_stride, MOST_STRIDE),
         ("weights of an expert in bytes", args.w_rows * (args.w_k // 2), BUFFER_BYTES - 1),
     ):
         if value > most:
@@ -289,17 +291,9 @@ def direct_refusal(instance: Instance, args: ctypes.Structure) -> str | None:
             return f"{what} is {value}, not a multiple of {multiple}"
     if instance.stage == 1 and args.out_stride % 4:
         return f"out_stride is {args.out_stride}, not a multiple of 4"
+    if instance.stage == 2 and args.x_scale_stride % 8:
+        return f"x_scale_stride is {args.x_scale_stride}, not a multiple of 8"
     return None
-
-
-def direct_instances(target: str) -> Iterator[Instance]:
-    """Yield the direct kernels of a target: stage 1 by activation, then stage 2."""
-    for kind in Kind if target == "gfx950" else (Kind.A16W4,):
-        for tile in STAGE1[kind]:
-            for activation in ACTIVATIONS:
-                yield Instance(target, kind, 1, BLOCK_ROWS, activation, False, tile)
-        for tile in STAGE2:
-            yield Instance(target, kind, 2, BLOCK_ROWS, None, False, tile)
 
 
 def _first(columns: int, waves: int, depth: int, output: Output = Output.BF16) -> DirectTile:
@@ -310,8 +304,22 @@ def _second(columns: int, waves: int, parts: int, depth: int) -> DirectTile:
     return DirectTile(2, columns, waves, parts, depth, 2, True, Output.FINAL)
 
 
+# Four waves and 32 columns fill a device by the experts of a few tokens; small intermediate sizes
+# have columns for few workgroups, so half as many each and more waves. 16 columns are no MX block:
+# stage 2 quantises those rows itself, which is cheap where they are short.
 STAGE1: dict[Kind, tuple[DirectTile, ...]] = {
-    Kind.A4W4: (_first(16, 8, 2), _first(32, 4, 1)),
-    Kind.A16W4: (_first(16, 8, 2), _first(32, 4, 1)),
+    Kind.A4W4: (_first(32, 4, 1, Output.FP4), _first(32, 4, 1), _first(16, 8, 2)),
+    Kind.A16W4: (_first(32, 4, 1), _first(16, 8, 2)),
 }
+# Narrow: hidden columns for as many compute units as can be; wide: rows are read less often.
 STAGE2 = (_second(16, 8, 2, 3), _second(32, 8, 1, 2))
+
+
+def direct_instances(target: str) -> Iterator[Instance]:
+    """Yield the direct kernels of a target: stage 1 by activation, then stage 2."""
+    for kind in Kind if target == "gfx950" else (Kind.A16W4,):
+        for tile in STAGE1[kind]:
+            for activation in ACTIVATIONS:
+                yield Instance(target, kind, 1, BLOCK_ROWS, activation, False, tile)
+        for tile in STAGE2:
+            yield Instance(target, kind, 2, BLOCK_ROWS, None, False, tile)

@@ -111,6 +111,9 @@ template <int Hint = 0> AITER_MOE_DEVICE u32x4 load128(Buffer b, int vector, int
 AITER_MOE_DEVICE u32 load32(Buffer b, int vector, int scalar) {
   return __builtin_amdgcn_raw_buffer_load_b32(descriptor(b), vector, scalar, 0);
 }
+AITER_MOE_DEVICE u32x2 load64(Buffer b, int vector, int scalar) {
+  return __builtin_amdgcn_raw_buffer_load_b64(descriptor(b), vector, scalar, 0);
+}
 AITER_MOE_DEVICE u32 load8(Buffer b, int vector, int scalar) {
   return __builtin_amdgcn_raw_buffer_load_b8(descriptor(b), vector, scalar, 0);
 }

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from gfx9_direct import ROUND_UP, Layer, direct, pair
+from gfx9_direct import Layer, direct, pair, quantised
 from reference import problem_of_a_rank, random_problem, relative_l2
 
 from aiter_moe.codegen.instance import ACTIVATIONS
 from aiter_moe.enums import ActivationType, Kind
-from aiter_moe.targets import torch_steps
 from aiter_moe.targets.arguments import ElementType
 
 pytestmark = pytest.mark.usefixtures("gfx950_compiler")
@@ -190,7 +189,7 @@ def test_stage_2_takes_codes_as_well_as_rows_that_it_quantises():
     layer = Layer(random_problem(4, 64, 352, 3, 2, bias=True), Kind.A4W4)
     first, second = pair(Kind.A4W4)
     rows = layer.stage1(first)
-    codes = torch_steps.quantise(rows, ROUND_UP)
+    codes = quantised(rows)
     assert torch.equal(layer.stage2(second, codes), layer.stage2(second, rows))
 
 

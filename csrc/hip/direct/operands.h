@@ -65,7 +65,7 @@ template <int Tiles> struct WeightTiles {
 };
 
 // One MX block of 16 rows as the scaled fp4 instruction takes it; the scale is in byte 0.
-struct Fp4Rows {
+struct Fp4Operand {
   u32x4 code;
   u32 scale;
 };
@@ -90,7 +90,7 @@ template <ElementType Type> struct WideRows {
     return {{a.x, rows * a.x_stride * 2}, {}};
   }
   static AITER_MOE_DEVICE RowPlace place(const StageArgs& a, int row) {
-    return {row * a.x_stride * 2 + quarter_of_lane() * 64, 0};
+    return {times(row, a.x_stride * 2) + quarter_of_lane() * 64, 0};
   }
   AITER_MOE_DEVICE void request(const RowSource& x, RowPlace place, Mask mask, int step) {
     const int first = mask.first ? place.values : outside;
@@ -101,14 +101,14 @@ template <ElementType Type> struct WideRows {
   template <int Half, int J> AITER_MOE_DEVICE u32x4 bf16() const {
     return in_decoder_order(piece[Half][J]);
   }
-  template <int Half> AITER_MOE_DEVICE Fp4Rows fp4() const {
+  template <int Half> AITER_MOE_DEVICE Fp4Operand fp4(Mask) const {
     u32x4 own[4];
     u32 most = 0;
     unroll<4>([&]<int j>() {
       own[j] = not_before(piece[Half][j]);
       unroll<4>([&]<int i>() { most = larger_pair(most, own[j][i]); });
     });
-    Fp4Rows out;
+    Fp4Operand out;
     if constexpr (Type == ElementType::bf16) {
       out.scale = round_up_scale(larger_of_pair(most));
       unroll<4>([&]<int j>() { out.code[j] = fp4_dword(own[j], out.scale); });
@@ -128,26 +128,36 @@ template <ElementType Type> struct WideRows {
   }
 };
 
-// fp4 codes of two blocks, 16 bytes each, and their scales.
-struct CodeRows {
+// fp4 codes of two blocks, 16 bytes each, and their scales: a byte each, or, where rows of scales
+// begin at multiples of 8, the dwords that hold those of all 4 blocks of a half step. The compiler
+// waits for bytes at the end of a round of its loop.
+template <bool ScaleDwords> struct CodeRows {
   u32x4 code[2];
-  u32 scale[2];
+  u32x2 scale;
 
   static AITER_MOE_DEVICE RowSource source(const StageArgs& a, int rows) {
     return {{a.x, rows * (a.x_stride / 2)}, {a.x_scale, rows * a.x_scale_stride}};
   }
   static AITER_MOE_DEVICE RowPlace place(const StageArgs& a, int row) {
-    return {row * (a.x_stride / 2) + quarter_of_lane() * 16,
-            row * a.x_scale_stride + quarter_of_lane()};
+    return {times(row, a.x_stride / 2) + quarter_of_lane() * 16,
+            times(row, a.x_scale_stride) + (ScaleDwords ? 0 : quarter_of_lane())};
   }
   AITER_MOE_DEVICE void request(const RowSource& x, RowPlace place, Mask mask, int step) {
-    scale[0] = load8(x.scales, mask.first ? place.scales : outside, step * step_blocks);
-    scale[1] = load8(x.scales, mask.second ? place.scales + 4 : outside, step * step_blocks);
+    const int first = mask.first ? place.scales : outside, from = step * step_blocks;
+    if constexpr (ScaleDwords) {
+      scale = load64(x.scales, first, from);
+    } else {
+      scale[0] = load8(x.scales, first, from);
+      scale[1] = load8(x.scales, mask.second ? place.scales + 4 : outside, from);
+    }
     code[0] = load128(x.values, mask.first ? place.values : outside, step * (step_k / 2));
     code[1] = load128(x.values, mask.second ? place.values + 64 : outside, step * (step_k / 2));
   }
-  template <int Half> AITER_MOE_DEVICE Fp4Rows fp4() const {
-    return {code[Half], not_before(scale[Half])};
+  // Past the end dwords hold padding of unknown value.
+  template <int Half> AITER_MOE_DEVICE Fp4Operand fp4(Mask mask) const {
+    const u32 own = not_before(scale[Half]);
+    if constexpr (!ScaleDwords) return {code[Half], own};
+    return {code[Half], Half == 0 || mask.second ? own >> (8 * quarter_of_lane()) : 0};
   }
 };
 
@@ -188,7 +198,7 @@ struct A4W4 {
     u32 scales[Tiles];
     unroll<Tiles>([&]<int t>() { scales[t] = weights.scales_of(t, places, mask); });
     unroll<2>([&]<int half>() {
-      const Fp4Rows own = rows.template fp4<half>();
+      const Fp4Operand own = rows.template fp4<half>(mask);
       unroll<Tiles>([&]<int t>() {
         sums[t] = mfma_fp4<2 * half, 0>(
             weights.code[t][half], own.code, sums[t], scales[t], own.scale);

@@ -6,7 +6,7 @@
 // of a sort with 16 rows a block. Not here: what is computed for a block (stage1.h, stage2.h).
 #pragma once
 
-#include "hip/layout.h"
+#include "hip/rows.h"
 
 namespace aiter_moe::hip::direct {
 
@@ -24,8 +24,8 @@ struct Routing {
   u64 bits[chunks][number_bits];    // of the expert numbers of 64 pairs
   u64 wanted[chunks];               // pairs of a leading token whose expert is here
   u64 leaders[chunks];              // pairs that are the first of a block
-  int first[most_pairs + 1];        // of each block: its first row; then the end
-  u32 word[most_pairs];             // of each row: slot << 24 | token
+  int blocks[most_pairs + 1][2];    // their first rows and experts; then the end of the rows
+  u32 word[most_pairs];             // of each row: slot << 16 | pair << 8 | token
   float weight[most_pairs];
   int expert[most_pairs];           // its number among those here
   int row[most_pairs];              // of each pair: its row, or -1
@@ -35,6 +35,20 @@ using RoutingTable = AITER_MOE_LDS Routing;
 AITER_MOE_DEVICE RoutingTable& routing() {
   __attribute__((shared, aligned(16))) static Routing table;
   return *(RoutingTable*)(&table);
+}
+
+// Products of a few rows and a stride. Of 24 bits each: the longer multiplication of the hardware
+// writes registers in pairs, and would wait for loads on their way to the other one.
+AITER_MOE_DEVICE int times(int rows, int stride) {
+  return static_cast<int>((static_cast<u32>(rows) & 0xffffffu) *
+                          (static_cast<u32>(stride) & 0xffffffu));
+}
+
+// number / divisor, both small: no quotient of theirs and a half comes as near to a whole number
+// as the reciprocal is wrong.
+AITER_MOE_DEVICE int quotient(int number, int divisor) {
+  return static_cast<int>((static_cast<float>(number) + 0.5f) *
+                          __builtin_amdgcn_rcpf(static_cast<float>(divisor)));
 }
 
 AITER_MOE_DEVICE u64 ballot(bool value) { return __builtin_amdgcn_ballot_w64(value); }
@@ -59,7 +73,7 @@ struct Pair {
   int rank;           // among the pairs of its expert
 };
 
-AITER_MOE_DEVICE Pair pair_of(const StageArgs& a, int chunk) {
+AITER_MOE_DEVICE Pair read_pair(const StageArgs& a, int chunk) {
   Pair p;
   p.number = chunk * wave_lanes + lane();
   const bool inside = p.number < a.tokens * a.topk;
@@ -70,7 +84,7 @@ AITER_MOE_DEVICE Pair pair_of(const StageArgs& a, int chunk) {
   p.expert = asked < 0 ? 0 : smaller(asked, last);
   p.weight = p.expert == asked ? weight : __builtin_nanf("");
   const int counted = a.local_tokens ? constant(a.local_tokens)[0] : a.tokens;
-  p.wanted = inside && p.number / a.topk < counted;
+  p.wanted = inside && quotient(p.number, a.topk) < counted;
   return p;
 }
 
@@ -135,11 +149,15 @@ AITER_MOE_DEVICE void write_row(
   });
   if (p.number < a.tokens * a.topk) table.row[p.number] = p.wanted ? row : -1;
   if (!p.wanted) return;
-  const int token = p.number / a.topk;
-  table.word[row] = static_cast<u32>(p.number - token * a.topk) << 24 | static_cast<u32>(token);
+  const int token = quotient(p.number, a.topk);
+  const int slot = p.number - token * a.topk;
+  table.word[row] = static_cast<u32>(slot << 16 | p.number << 8 | token);
   table.weight[row] = p.weight;
   table.expert[row] = a.expert_mask ? local_number(table, p.expert) : p.expert;
-  if (p.rank % block_rows == 0) table.first[block] = row;
+  if (p.rank % block_rows == 0) {
+    table.blocks[block][0] = row;
+    table.blocks[block][1] = table.expert[row];
+  }
 }
 
 // Fills the table; returns the number of blocks.
@@ -155,7 +173,7 @@ template <int Waves> AITER_MOE_DEVICE int read_routing(const StageArgs& a) {
       if (chunk < used) f(chunk, pairs[i]);
     });
   };
-  each([&](int chunk, Pair& p) { p = pair_of(a, chunk); });
+  each([&](int chunk, Pair& p) { p = read_pair(a, chunk); });
   if (a.expert_mask) {
     find_held<Waves>(a, table);
     each([&](int, Pair& p) { p.wanted = p.wanted && is_held(table, p.expert); });
@@ -179,7 +197,7 @@ template <int Waves> AITER_MOE_DEVICE int read_routing(const StageArgs& a) {
     rows += count(table.wanted[c]);
   });
   blocks = uniform(blocks);
-  if (thread() == 0) table.first[blocks] = rows;
+  if (thread() == 0) table.blocks[blocks][0] = rows;
   exchange();
   return blocks;
 }
@@ -189,15 +207,23 @@ struct Block {
   int first;
   int rows;
   int expert;
+
+  // Past the end the first row again.
+  AITER_MOE_DEVICE int readable(int row) const { return first + (row < rows ? row : 0); }
 };
 AITER_MOE_DEVICE Block block_of(int number) {
-  const RoutingTable& table = routing();
-  const int first = uniform(table.first[number]);
-  return {first, uniform(table.first[number + 1]) - first, uniform(table.expert[first])};
+  const auto* block = routing().blocks[number];
+  const int first = uniform(block[0]);
+  return {first, uniform(block[2]) - first, uniform(block[1])};
 }
-// The token and slot of row `row` of a block, or of no row past its end.
+// Who a row is; `row` counts from the first of its block.
 AITER_MOE_DEVICE u32 word_of(const Block& block, int row) {
-  return routing().word[block.first + (row < block.rows ? row : 0)];
+  return routing().word[block.readable(row)];
+}
+AITER_MOE_DEVICE int token_of(u32 word) { return static_cast<int>(word & 0xffu); }
+AITER_MOE_DEVICE int pair_of(u32 word) { return static_cast<int>(word >> 8 & 0xffu); }
+AITER_MOE_DEVICE Slot slot_of(u32 word) {
+  return {token_of(word), static_cast<int>(word >> 16), true};
 }
 
 }  // namespace aiter_moe::hip::direct

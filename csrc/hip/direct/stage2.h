@@ -13,12 +13,15 @@ template <class Kind, class Shape>
 AITER_MOE_DEVICE void accumulate_stage2(const StageArgs& a, int first_column, int blocks) {
   const Walk walk = Walk::of<Shape>(a, 0, blocks);
   const auto tile_of = [&](int t) { return first_column / 16 + t; };
-  const auto row_of = [&](u32 word) {
-    return static_cast<int>(word & 0xffffffu) * a.topk + static_cast<int>(word >> 24);
+  const auto run = [&]<class Rows>() {
+    stream<Kind, Rows, Shape>(a, walk, a.tokens * a.topk, tile_of, [](u32 word) { return pair_of(word); });
   };
-  each_row_type<Kind>(a, [&]<class Rows>() {
-    stream<Kind, Rows, Shape>(a, walk, /*packed=*/false, a.tokens * a.topk, tile_of, row_of);
-  });
+  if constexpr (Kind::quantises) {
+    if (static_cast<ElementType>(a.x_type) == ElementType::fp4) {
+      return run.template operator()<CodeRows</*ScaleDwords=*/true>>();
+    }
+  }
+  run.template operator()<WideRows<ElementType::bf16>>();
 }
 
 constexpr int slots_at_once = 4;  // whose biases are loaded side by side
@@ -74,7 +77,7 @@ template <class Kind, class Shape> AITER_MOE_DEVICE void stage2(const StageArgs&
     accumulate_stage2<Kind, Shape>(a, first_column, blocks);
     exchange();
   }
-  const int parts = used_parts<Shape>((a.k + step_k - 1) / step_k);
+  const int parts = Parts::of<Shape>(reduction_steps(a)).count();
   for (int at = thread(); at < a.tokens * columns; at += threads) {
     const int token = at / columns, column = at % columns;
     if (first_column + column >= a.out_columns) continue;

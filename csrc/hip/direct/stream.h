@@ -13,22 +13,30 @@ namespace aiter_moe::hip::direct {
 // requested ahead; the sums of Capacity rows are kept.
 template <int TilesT, int Waves, int Parts, int Depth, bool NonTemporal, int Capacity>
 struct Shape {
+  static constexpr bool one_block = Capacity == block_rows;  // all waves walk over the same one
   static constexpr int tiles = TilesT;
   static constexpr int waves = Waves;
   static constexpr int parts = Parts;
   static constexpr int depth = Depth;
   static constexpr int capacity = Capacity;
   static constexpr int hint = NonTemporal ? non_temporal : 0;
-  static_assert(Waves % Parts == 0 && (Parts & (Parts - 1)) == 0,
+  static_assert((Waves & (Waves - 1)) == 0 && (Parts & (Parts - 1)) == 0 && Parts <= Waves,
                 "a wave has the same part of all its blocks, for any smaller power of two as well");
 };
 
-// Parts of the reduction in use: no more than it has steps.
-template <class Shape> AITER_MOE_DEVICE int used_parts(int steps) {
-  int parts = Shape::parts;
-  while (parts > steps) parts /= 2;
-  return parts;
-}
+// Parts of the reduction in use, a power of two: no more than it has steps.
+struct Parts {
+  int shift;
+
+  template <class Shape> static AITER_MOE_DEVICE Parts of(int steps) {
+    int shift = __builtin_ctz(Shape::parts);
+    while (1 << shift > steps) --shift;
+    return {shift};
+  }
+  AITER_MOE_DEVICE int count() const { return 1 << shift; }
+  AITER_MOE_DEVICE int first_step(int part, int steps) const { return part * steps >> shift; }
+};
+AITER_MOE_DEVICE int reduction_steps(const StageArgs& a) { return (a.k + step_k - 1) / step_k; }
 
 // f32 sums: four columns of a row in 16 bytes, rows side by side.
 template <class Shape> struct Sums {
@@ -59,10 +67,10 @@ template <class Shape> struct Sums {
   }
 };
 
-// Blocks first, first + stride, ... below end; of each the steps from begin_step to end_step.
+// Blocks first, first + stride(), ... below end; of each the steps from begin_step to end_step.
 struct Walk {
   int first;
-  int stride;
+  int stride_shift;
   int end;
   int begin_step;
   int end_step;
@@ -71,20 +79,22 @@ struct Walk {
 
   template <class Shape>
   static AITER_MOE_DEVICE Walk of(const StageArgs& a, int first, int end) {
-    const int blocks = a.k / mx_block;
-    const int steps = (blocks + step_blocks - 1) / step_blocks;
-    const int parts = used_parts<Shape>(steps);
-    const int part = wave() % parts;
-    const int until = (part + 1) * steps / parts;
-    return {first + wave() / parts, Shape::waves / parts, end, part * steps / parts, until,
-            smaller(blocks, until * step_blocks), part};
+    const int steps = reduction_steps(a);
+    const Parts parts = Parts::of<Shape>(steps);
+    const int part = wave() & (parts.count() - 1);
+    const int until = parts.first_step(part + 1, steps);
+    return {first + (wave() >> parts.shift), __builtin_ctz(Shape::waves) - parts.shift, end,
+            parts.first_step(part, steps), until, smaller(a.k / mx_block, until * step_blocks),
+            part};
   }
   AITER_MOE_DEVICE int steps() const {
-    const int blocks = first < end ? (end - 1 - first) / stride + 1 : 0;
+    const int blocks = first < end ? ((end - 1 - first) >> stride_shift) + 1 : 0;
     return blocks * (end_step - begin_step);
   }
-  AITER_MOE_DEVICE int left(int block, int step) const {
-    return block < end ? end_block - step * step_blocks : 0;
+  AITER_MOE_DEVICE int stride() const { return 1 << stride_shift; }
+  // MX blocks from the start of a step on; none past the last block.
+  template <class Shape> AITER_MOE_DEVICE int left(int block, int step) const {
+    return Shape::one_block || block < end ? end_block - step * step_blocks : 0;
   }
 };
 
@@ -100,7 +110,6 @@ template <class Kind, class Rows, class Shape, class RowOf> struct Stream {
   TilePlaces<Shape::tiles> places;
   RowSource x;
   RowOf row_of;
-  bool packed;  // sums start at row 0 instead of the block's first
   // What is requested next.
   int ahead_block;
   int ahead_step;
@@ -132,31 +141,37 @@ template <class Kind, class Rows, class Shape, class RowOf> struct Stream {
   }
 
   AITER_MOE_DEVICE void request(Registers& r) {
-    const Mask mask = Mask::of(walk.left(ahead_block, ahead_step));
+    const Mask mask = Mask::of(walk.template left<Shape>(ahead_block, ahead_step));
     r.weights.template request<Shape::hint>(codes, scales, places, mask, ahead_step);
     r.rows.request(x, row_place, mask, ahead_step);
     pin_sums();
-    if (++ahead_step == walk.end_step) enter(ahead_block + walk.stride);
+    ++ahead_step;
+    if constexpr (!Shape::one_block) {
+      if (ahead_step == walk.end_step) enter(ahead_block + walk.stride());
+    }
   }
 
   AITER_MOE_DEVICE void multiply(const Registers& r) {
-    const Mask mask = Mask::of(walk.left(block, step));
+    const Mask mask = Mask::of(walk.template left<Shape>(block, step));
     Kind::multiply(sums, r.weights, places, r.rows, mask);
     pin_sums();
-    if (++step == walk.end_step) leave();
+    ++step;
+    if constexpr (!Shape::one_block) {
+      if (step == walk.end_step) leave();
+    }
   }
 
   AITER_MOE_DEVICE void leave() {
     const Block b = block_of(block);
-    const int row = row_of_lane() + (packed ? 0 : b.first);
-    if (row_of_lane() < b.rows) {
+    const int row = row_of_lane() + (Shape::one_block ? 0 : b.first);
+    if (Shape::one_block || row_of_lane() < b.rows) {
       unroll<Shape::tiles>([&]<int t>() {
         *Sums<Shape>::shared().at(walk.part, t, quarter_of_lane(), row) = sums[t];
       });
     }
     clear();
     step = walk.begin_step;
-    block += walk.stride;
+    block += walk.stride();
   }
 
   AITER_MOE_DEVICE void run() {
@@ -182,27 +197,16 @@ template <class Kind, class Rows, class Shape, class RowOf> struct Stream {
       multiply(registers[slot]);
       return true;
     });
+    if constexpr (Shape::one_block) leave();
   }
 };
 
-// Calls f<Rows>() for the type of the activations; a16w4 has one.
-template <class Kind, class F> AITER_MOE_DEVICE void each_row_type(const StageArgs& a, F f) {
-  if constexpr (Kind::quantises) {
-    switch (static_cast<ElementType>(a.x_type)) {
-      case ElementType::fp4: return f.template operator()<CodeRows>();
-      case ElementType::f16: return f.template operator()<WideRows<ElementType::f16>>();
-      default: break;
-    }
-  }
-  f.template operator()<WideRows<ElementType::bf16>>();
-}
-
-// Runs the stream of this wave. `packed`: there is one block, whose rows are counted from 0.
+// Runs the stream of this wave.
 template <class Kind, class Rows, class Shape, class TileOf, class RowOf>
 AITER_MOE_DEVICE void stream(
-    const StageArgs& a, const Walk& walk, bool packed, int x_rows, TileOf tile_of, RowOf row_of) {
+    const StageArgs& a, const Walk& walk, int x_rows, TileOf tile_of, RowOf row_of) {
   Stream<Kind, Rows, Shape, RowOf> s{
-      a, walk, TilePlaces<Shape::tiles>::of(a, tile_of), Rows::source(a, x_rows), row_of, packed};
+      a, walk, TilePlaces<Shape::tiles>::of(a, tile_of), Rows::source(a, x_rows), row_of};
   s.run();
 }
 
