@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from aiter_moe.inspect.shape import Tier
 
 DEFAULT_TOKENS = "1,16,128,1024"
+# Columns of a terminal that the names of figures take, and a kernel.
+LEFT_WIDTH, CELL_WIDTH = 28, 13
 MEMORY_NOTE = (
     "memory: as if the weights of every turn came from the HBM; row blocks of one expert share "
     "them in the L2"
@@ -90,7 +92,10 @@ def _print(found: Sequence[Inspection], tiers: Sequence[Tier]) -> None:
     if tiers:
         _print_layer(console, tiers)
     print(*view.legend(found), sep="\n")
-    for title, table in view.tables(found):
+    fits = view.SIDE_BY_SIDE
+    if console.is_terminal:
+        fits = max(1, min(fits, (console.width - LEFT_WIDTH) // CELL_WIDTH))
+    for title, table in view.tables(found, fits):
         show_table(console, title, table, ("",))
     waits = view.wait_lines(found)
     if waits:

@@ -39,11 +39,13 @@ def legend(inspections: Sequence[Inspection]) -> list[str]:
     return lines
 
 
-def tables(inspections: Sequence[Inspection]) -> list[tuple[str, Table]]:
-    """Return the tables of kernels side by side, each with its title."""
+def tables(
+    inspections: Sequence[Inspection], side_by_side: int = SIDE_BY_SIDE
+) -> list[tuple[str, Table]]:
+    """Return the tables of kernels, so many side by side, each with its title."""
     found = []
-    for first in range(0, len(inspections), SIDE_BY_SIDE):
-        part = inspections[first : first + SIDE_BY_SIDE]
+    for first in range(0, len(inspections), side_by_side):
+        part = inspections[first : first + side_by_side]
         names = [label(first + n) for n in range(len(part))]
         for title, rows in SECTIONS:
             lines = [_line(row, part) for row in rows]

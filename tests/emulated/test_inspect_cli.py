@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import subprocess
-import sys
 
 import pytest
 from inspected import code_object
+from typer import Typer
+from typer.testing import CliRunner
 
+from aiter_moe.cli.inspect import inspect
 from aiter_moe.codegen.catalogue import catalogue
 from aiter_moe.enums import ActivationType, Kind
 from aiter_moe.errors import ArgumentError
@@ -33,9 +34,11 @@ loop{{n}}:
 """
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "aiter_moe", "inspect", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+def run(*arguments: str) -> str:
+    """Return what the command prints; its errors are raised."""
+    app = Typer()
+    app.command()(inspect)
+    return CliRunner().invoke(app, arguments, catch_exceptions=False).stdout
 
 
 @pytest.fixture
@@ -68,20 +71,19 @@ def test_more_kernels_than_fit_go_on_in_further_tables(files):
     many = inspect_file(files[0]) * (view.SIDE_BY_SIDE + 1)
     headers = [t.header for title, t in view.tables(many) if title == "resources"]
     assert headers == [("", *"ABCDEFGH"), ("", "I")]
+    narrow = [t.header for title, t in view.tables(many, 4) if title == "resources"]
+    assert narrow == [("", *"ABCD"), ("", *"EFGH"), ("", "I")]
     assert [view.label(n) for n in (0, 25, 26, 52)] == ["A", "Z", "AA", "BA"]
 
 
 def test_the_command_prints_tables(files):
-    done = run(*map(str, files), "--code")
-    assert done.returncode == 0, done.stderr
-    assert "A  by_hand_1 (gfx950)" in done.stdout and "waves a SIMD" in done.stdout
-    assert "hot loop of by_hand_2" in done.stdout and "s_waitcnt vmcnt(2)" in done.stdout
+    text = run(*map(str, files), "--code")
+    assert "A  by_hand_1 (gfx950)" in text and "waves a SIMD" in text
+    assert "hot loop of by_hand_2" in text and "s_waitcnt vmcnt(2)" in text
 
 
 def test_the_command_prints_json(files):
-    done = run(str(files[0]), "--json")
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    found = json.loads(run(str(files[0]), "--json"))
     (kernel,) = found["kernels"]
     assert kernel["name"] == "by_hand_1" and kernel["resources"]["vgprs"] == 64
     assert kernel["hot_loop"]["mix"]["load"] == 1 and kernel["hot_loop"]["vmcnt"] == [1]
@@ -90,11 +92,11 @@ def test_the_command_prints_json(files):
 
 
 def test_an_unknown_kernel_is_refused_with_the_nearest_names():
-    done = run("gfx950_a4w4_s1_swiglu_m48")
-    assert done.returncode == 1 and done.stdout == ""
-    assert "no kernel of gfx950 and no file gfx950_a4w4_s1_swiglu_m48; nearest are" in done.stderr
-    assert "aiter_moe_gfx950_a4w4_s1_swiglu_m" in done.stderr and "--plan" in done.stderr
-    assert "name kernels, or a layer with --shape" in run().stderr
+    told = "no kernel of gfx950 and no file gfx950_a4w4_s1_swiglu_m48; nearest are aiter_moe_gfx950"
+    with pytest.raises(ArgumentError, match=told):
+        run("gfx950_a4w4_s1_swiglu_m48")
+    with pytest.raises(ArgumentError, match="name kernels, or a layer with --shape"):
+        run()
     with pytest.raises(ArgumentError, match="--plan"):
         instances_of("zzz", "gfx950")
 

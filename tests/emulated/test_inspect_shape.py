@@ -7,8 +7,10 @@ import json
 
 import pytest
 from inspected import code_object
+from typer import Typer
 from typer.testing import CliRunner
 
+from aiter_moe.cli.inspect import inspect
 from aiter_moe.configs.table import ConfigTable
 from aiter_moe.enums import ActivationType, Kind
 from aiter_moe.errors import ArgumentError
@@ -104,10 +106,6 @@ def test_every_tier_names_its_kernels():
 
 
 def test_the_command_prints_a_layer():
-    from typer import Typer
-
-    from aiter_moe.cli.inspect import inspect
-
     app = Typer()
     app.command()(inspect)
     arguments = ["--shape", SMALL, "--tokens", "3,40", "--kind", "a16w4"]
