@@ -28,7 +28,7 @@ def lds_bytes(instance: Instance) -> int:
 def vgpr_estimate(instance: Instance) -> int:
     """Return about how many registers a lane needs: sums, weights in flight, row fragments."""
     tile = gfx9_tile(instance)
-    row_tiles, weight_tiles = instance.block_m // 16, 2 * tile.strips
+    row_tiles, weight_tiles = instance.block_m // 16 // tile.row_waves, 2 * tile.strips
     sums = 4 * row_tiles * weight_tiles
     scales = tile.strips + (ceil_div(row_tiles, 2) if instance.kind is Kind.A4W4 else 0)
     weights = (tile.depth + 1) * (8 * weight_tiles + scales)
@@ -69,7 +69,8 @@ def loads_in_flight(instance: Instance) -> int:
     """Return the loads a wave leaves unfinished when it waits for the rows of a step."""
     tile = gfx9_tile(instance)
     fp4 = instance.kind is Kind.A4W4
-    weights = 5 * tile.strips + (ceil_div(instance.block_m // 16, 2) if fp4 else 0)
+    row_tiles = instance.block_m // 16 // tile.row_waves
+    weights = 5 * tile.strips + (ceil_div(row_tiles, 2) if fp4 else 0)
     return weights + (tile.depth - 1) * (gathered_requests(instance) + weights)
 
 

@@ -14,7 +14,7 @@ namespace aiter_moe::hip {
 
 template <class ShapeT> struct A4W4 {
   using Shape = ShapeT;
-  static constexpr int used_fragments = 2 * Shape::row_tiles;  // 16 rows x 128 elements, 1 KiB
+  static constexpr int used_fragments = 2 * Shape::block_tiles;  // 16 rows x 128 elements, 1 KiB
   static constexpr int x_requests = (used_fragments + Shape::waves - 1) / Shape::waves;
   static constexpr int stage_bytes = x_requests * Shape::waves * fragment_bytes;
   static constexpr int scale_dwords = (Shape::row_tiles + 1) / 2;
@@ -36,6 +36,7 @@ template <class ShapeT> struct A4W4 {
   int x_offset[x_requests];  // bytes of the lane's row and block in each of the wave's fragments
   int x_block[x_requests];   // MX block of the step that the lane reads there
   int x_scale_offset[scale_dwords];  // bytes of the lane's scales in each strip
+  int fragments_at;          // of the lane in the wave's first row tile
   int x_shift;               // bits that bring the scale bytes of a lone 16-row tile in place
 
   // Each wave fetches x_requests fragments of a stage; with few rows some lie past the tile and
@@ -46,7 +47,8 @@ template <class ShapeT> struct A4W4 {
     const int columns = a.x_scale_stride;
     x_scales = {a.x_scale, (a.sorted_rows + strip_rows - 1) / strip_rows * strip_rows * columns};
     unroll<scale_dwords>([&]<int i>() {
-      x_scale_offset[i] = s_strip_offset(work.rows.first / strip_rows + i, columns) + lane() * 4;
+      const int strip = work.rows.first / strip_rows + work.row / strip_rows + i;
+      x_scale_offset[i] = s_strip_offset(strip, columns) + lane() * 4;
     });
     x_shift = Shape::row_tiles == 1 ? (work.rows.first / 16 % 2) * 8 : 0;
     unroll<x_requests>([&]<int i>() {
@@ -58,6 +60,7 @@ template <class ShapeT> struct A4W4 {
       x_block[i] = half * 4 + quarter_of_lane();
       x_offset[i] = wanted ? row_of(slot) * (a.x_stride / 2) + x_block[i] * 16 : outside;
     });
+    fragments_at = work.row / 16 * 2 * fragment_bytes + lane() * 16;
   }
 
   AITER_MOE_DEVICE AITER_MOE_LDS u8* own_part(AITER_MOE_LDS u8* stage) const {
@@ -114,16 +117,20 @@ template <class ShapeT> struct A4W4 {
 
   template <int M, int Half>
   AITER_MOE_DEVICE u32x4 fragment(const AITER_MOE_LDS u8* stage) const {
-    const auto* at = stage + (2 * M + Half) * fragment_bytes + lane() * 16;
+    const auto* at = stage + (2 * M + Half) * fragment_bytes + fragments_at;
     return *(const AITER_MOE_LDS u32x4*)(at);
   }
 
-  template <int M, int Half, class Accumulators>
+  template <int M, int Half, bool Whole, class Accumulators>
   AITER_MOE_DEVICE void multiply_rows(
       Accumulators& sums, const Registers& r, const Scales& scales, u32x4 rows) const {
     unroll<Shape::weight_tiles>([&]<int t>() {
-      sums[M][t] = mfma_fp4<2 * Half + t % 2, 2 * Half + M % 2>(
-          r.weights.code[t][Half], rows, sums[M][t], scales.w[t / 2], scales.x[M / 2]);
+      constexpr int w_byte = 2 * Half + t % 2, x_byte = 2 * Half + M % 2;
+      const u32x4 weights = r.weights.code[t][Half];
+      const u32 w_scale = scales.w[t / 2], x_scale = scales.x[M / 2];
+      if constexpr (rolling)
+        mfma_fp4_in_place<w_byte, x_byte, !Whole>(sums[M][t], weights, rows, w_scale, x_scale);
+      else sums[M][t] = mfma_fp4<w_byte, x_byte>(weights, rows, sums[M][t], w_scale, x_scale);
     });
   }
 
@@ -140,7 +147,7 @@ template <class ShapeT> struct A4W4 {
       wait_lds<half == 0 ? Shape::row_tiles : 0>();
       pin(sums);
       unroll<Shape::row_tiles>(
-          [&]<int m>() { multiply_rows<m, half>(sums, r, s, rows[half][m]); });
+          [&]<int m>() { multiply_rows<m, half, Whole>(sums, r, s, rows[half][m]); });
     });
   }
 };

@@ -66,4 +66,19 @@ AITER_MOE_DEVICE f32x4 mfma_fp4(u32x4 a, u32x4 b, f32x4 c, u32 a_scale, u32 b_sc
       wide_a, wide_b, c, fp4, fp4, A, (int)a_scale, B, (int)b_scale);
 }
 
+// The same with `c` in the registers it has: the compiler likes to put sums into others, which
+// takes more registers than tall tiles have. Nor does it know what it would have to wait for, so:
+// nothing but loads may write operands less than 2 instructions ahead, unless `Settle` waits that
+// long; sums are read behind `settle` alone.
+template <int A, int B, bool Settle>
+AITER_MOE_DEVICE void mfma_fp4_in_place(f32x4& c, u32x4 a, u32x4 b, u32 a_scale, u32 b_scale) {
+  if constexpr (Settle) asm volatile("s_nop 1");
+  asm volatile(
+      "v_mfma_scale_f32_16x16x128_f8f6f4 %0, %1, %2, %0, %3, %4 op_sel:[%5,%6,0] "
+      "op_sel_hi:[%7,%8,0] cbsz:4 blgp:4"
+      : "+v"(c)
+      : "v"(a), "v"(b), "v"(a_scale), "v"(b_scale), "n"(A % 2), "n"(B % 2), "n"(A / 2),
+        "n"(B / 2));
+}
+
 }  // namespace aiter_moe::hip

@@ -1,7 +1,15 @@
 // SPDX-License-Identifier: MIT
-// The loop over the reduction for tall tiles, where a wave may have its SIMD to itself: every read
-// of the LDS and every request stands among matrix instructions that need neither. Rows are read a
-// group of row tiles ahead, also across the barrier, which comes before the last group of a step.
+// The loop over the reduction for tall tiles, 128 rows a wave: every read of the LDS and every
+// request stands among matrix instructions that need neither. Rows are read a group of row tiles
+// ahead, also across the barrier, which comes before the last group of a step.
+//
+// A wave has 128 rows x 64 weight rows, whose sums take half of 256 registers, so that a SIMD has
+// two waves: of two workgroups where a block has 128 rows, of one where it has 256. Waves side by
+// side would rather share rows than weights: a step of a 256 x 256 block brings 32 KiB of each to
+// the compute unit, but every wave reads its rows from the LDS, which is fast, and its weights from
+// the vector cache, which is slow (64 bytes a cycle) and busy with the rows on their way too. So
+// 2 x 4 waves and not 4 x 2. All 256 rows in one wave need 256 sums, all the registers there are
+// for them; 8 waves in a row would read all rows 8 times.
 // Not here: the loop of lower tiles, whose other waves fill the gaps (pipeline.h).
 #pragma once
 
@@ -22,6 +30,7 @@ AITER_MOE_DEVICE void accumulate_rolling(Accumulators<Operands>& sums, Operands&
   constexpr int groups_per_half = Shape::row_tiles / group_tiles, groups = 2 * groups_per_half;
   constexpr int w_places = (groups - 1) * group_tiles;  // among which the requests are spread
   static_assert(Shape::row_tiles % group_tiles == 0 && Shape::stages == ring);
+  static_assert(depth == 1, "registers hold the weights of two steps beside the sums");
   AITER_MOE_LDS u8* stages = lds_ring<Operands>();
   typename Operands::Registers registers[ring];
   u32x4 rows[2][group_tiles];
@@ -77,7 +86,7 @@ AITER_MOE_DEVICE void accumulate_rolling(Accumulators<Operands>& sums, Operands&
         if constexpr (Ask)
           requests_at.template operator()<slot, Whole, group * group_tiles + tile>(cursor);
         pin_row<m>(sums);
-        operands.template multiply_rows<m, group / groups_per_half>(
+        operands.template multiply_rows<m, group / groups_per_half, Whole>(
             sums, registers[slot], scales, rows[group % 2][tile]);
       });
     });
@@ -104,8 +113,12 @@ AITER_MOE_DEVICE void accumulate_rolling(Accumulators<Operands>& sums, Operands&
   unroll<group_tiles>([&]<int tile>() { read.template operator()<0, 0, tile>(); });
   for (; cursor.scales <= (whole_end - ring - 1) * s_step_bytes; cursor.template advance<ring>())
     around.template operator()<true>(cursor);
+  settle();
+  pin(sums);
   for (; cursor.scales <= (end - ring + depth) * s_step_bytes; cursor.template advance<ring>())
     around.template operator()<false>(cursor);
+  settle();
+  pin(sums);
   const int done = cursor.step() - depth;
   unroll_while<depth>([&]<int slot>() {
     if (done + slot >= end) return false;
@@ -113,6 +126,8 @@ AITER_MOE_DEVICE void accumulate_rolling(Accumulators<Operands>& sums, Operands&
         cursor, done + slot);
     return true;
   });
+  settle();
+  pin(sums);
 }
 
 }  // namespace aiter_moe::hip

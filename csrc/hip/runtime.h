@@ -124,6 +124,8 @@ AITER_MOE_DEVICE u32 load8(Buffer b, int vector, int scalar) {
 AITER_MOE_DEVICE void pin(f32x4& value) { asm volatile("" : "+v"(value)::"memory"); }
 // The same for a value that is kept in accumulation registers from here on.
 AITER_MOE_DEVICE void pin_apart(f32x4& value) { asm volatile("" : "+a"(value)::"memory"); }
+// Waits until a matrix instruction that the compiler knows nothing of has written its result.
+AITER_MOE_DEVICE void settle() { asm volatile("s_nop 15\n\ts_nop 7" ::: "memory"); }
 // Nothing made of `value` is computed before this point: conversions would otherwise drift to an
 // earlier step and wait there for loads that are meant to stay in flight.
 AITER_MOE_DEVICE u32 not_before(u32 value) {

@@ -13,7 +13,7 @@ template <class Operands> struct Accumulators {
   // Sums that take half of the 256 registers that all instructions can use go to the others,
   // which matrix instructions use as well; left to itself the compiler moves them to and fro.
   static constexpr int registers = 4 * Operands::Shape::row_tiles * Operands::Shape::weight_tiles;
-  static constexpr bool apart = registers >= 128;
+  static constexpr bool apart = registers >= 128 && !Operands::rolling;
 };
 
 // Pins the sums of row tile `M`, or all.

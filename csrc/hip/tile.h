@@ -11,18 +11,24 @@
 
 namespace aiter_moe::hip {
 
-// BlockM sorted rows; Waves waves side by side, each with Strips strips of 32 weight rows; Depth
-// steps are requested ahead; the rows of Stages steps fit the LDS; NonTemporal weights are streamed
-// past the caches; which rows make a block is RowsT's to say.
+// BlockM sorted rows; Waves waves, each with Strips strips of 32 weight rows, RowWaves of them with
+// the same strips and a part of the rows each; Depth steps are requested ahead; the rows of Stages
+// steps fit the LDS; NonTemporal weights are streamed past the caches; which rows make a block is
+// RowsT's to say.
 template <int BlockM, int Strips, int Waves, int Depth, int Stages, bool NonTemporal,
-          class RowsT = SortedRows>
+          int RowWaves = 1, class RowsT = SortedRows>
 struct Shape {
   using Rows = RowsT;
   static constexpr int block_m = BlockM;
-  static constexpr int row_tiles = BlockM / 16;
+  static constexpr int block_tiles = BlockM / 16;
+  static constexpr int row_tiles = block_tiles / RowWaves;  // of a wave
+  static_assert(block_tiles % RowWaves == 0 && (RowWaves == 1 || row_tiles % 2 == 0),
+                "a wave has whole strips of activation scales");
   static constexpr int strips = Strips;
   static constexpr int weight_tiles = 2 * Strips;
   static constexpr int waves = Waves;
+  static constexpr int column_waves = Waves / RowWaves;
+  static_assert(Waves % RowWaves == 0);
   static constexpr int depth = Depth;
   static constexpr int ring = Depth + 1;  // sets of weight registers
   static constexpr int stages = Stages;
@@ -46,7 +52,7 @@ template <class Rows> struct Work {
 // The items of a stage whose waves have `groups_per_wave` groups of 32 columns each.
 template <class Shape>
 AITER_MOE_DEVICE WorkOrder work_order(const StageArgs& a, int groups_per_wave, int parts) {
-  const int columns = Shape::waves * groups_per_wave * strip_rows;
+  const int columns = Shape::column_waves * groups_per_wave * strip_rows;
   const int row_blocks = Shape::Rows::template blocks<Shape::block_m>(a);
   return {row_blocks, (a.n + columns - 1) / columns, parts};
 }
@@ -60,8 +66,11 @@ AITER_MOE_DEVICE Work<typename Shape::Rows> block_work(
   w.rows = Rows::template of<Shape::block_m>(a, item.row_block);
   w.expert = Rows::expert(a, item.row_block);
   w.wave = wave();
-  w.row = 0;
-  w.group = (item.column_block * Shape::waves + w.wave) * groups_per_wave;
+  w.row = Shape::column_waves == Shape::waves
+              ? 0
+              : w.wave / Shape::column_waves * Shape::row_tiles * 16;
+  w.group = (item.column_block * Shape::column_waves + w.wave % Shape::column_waves) *
+            groups_per_wave;
   const int blocks = a.k / mx_block;
   const int all_steps = (blocks + step_blocks - 1) / step_blocks;
   w.first_step = item.part * all_steps / parts;
