@@ -40,6 +40,7 @@ WIDE_SHALLOW = _ahead(2, 4, 1, 2)
 WIDER_SHALLOW = _ahead(2, 8, 1, 2)
 ONE_STRIP_SHALLOW = _ahead(1, 4, 1, 2)
 WIDE_ALONE = _ahead(2, 4, 1, 1)
+TWO_HIGH = _ahead(2, 8, 1, 2, row_waves=2)
 
 # Stage 1 of a4w4 requantises its rows where stage 2 reads fp4, and leaves bf16 where that is
 # skipped: of each block the tile that runs most problems. Stage 2 adds by atomics only where a row
@@ -55,7 +56,8 @@ STAGE1: dict[Kind, Cuts] = {
         16: (Built(NARROW_FEW, REQUANTISED), Built(WIDE_FEW, BOTH_WAYS)),
         32: (Built(WIDE_FEW, BOTH_WAYS), Built(NARROW_FEW, REQUANTISED)),
         64: (Built(WIDE_DEEP, BOTH_WAYS), Built(NARROW_DEEP, REQUANTISED)),
-        128: (Built(WIDE_ALONE, BOTH_WAYS),),
+        128: (Built(WIDE_SHALLOW, BOTH_WAYS),),
+        256: (Built(TWO_HIGH, BOTH_WAYS),),
     },
     Kind.A16W4: {
         16: (Built(NARROW_FEW, BF16, split_k=True), Built(WIDE_FEW, BF16, split_k=True)),
@@ -69,7 +71,8 @@ STAGE2: dict[Kind, Cuts] = {
         16: (Built(ONE_STRIP_FEW, ROWS_OR_SUMS), Built(WIDE_FEW, ROWS_OR_SUMS)),
         32: (Built(WIDE_FEW, ROWS_OR_SUMS), Built(ONE_STRIP_FEW, ROWS_OR_SUMS)),
         64: (Built(WIDE_DEEP, ROWS_OR_SUMS), Built(ONE_STRIP_DEEP, ROWS_OR_SUMS)),
-        128: (Built(WIDE_ALONE, ROWS_OR_SUMS), Built(ONE_STRIP_DEEP, ROWS)),
+        128: (Built(WIDE_SHALLOW, ROWS_OR_SUMS), Built(ONE_STRIP_DEEP, ROWS)),
+        256: (Built(TWO_HIGH, ROWS_OR_SUMS),),
     },
     Kind.A16W4: {
         16: (Built(ONE_STRIP_FEW, ROWS_OR_SUMS), Built(WIDE_FEW, ROWS_OR_SUMS)),

@@ -30,7 +30,8 @@ AITER_MOE_DEVICE void accumulate_rolling(Accumulators<Operands>& sums, Operands&
   constexpr int groups_per_half = Shape::row_tiles / group_tiles, groups = 2 * groups_per_half;
   constexpr int w_places = (groups - 1) * group_tiles;  // among which the requests are spread
   static_assert(Shape::row_tiles % group_tiles == 0 && Shape::stages == ring);
-  static_assert(depth == 1, "registers hold the weights of two steps beside the sums");
+  static_assert(depth == 1 || Shape::weight_tiles == 2,
+                "beside the sums of 64 columns registers hold the weights of two steps");
   AITER_MOE_LDS u8* stages = lds_ring<Operands>();
   typename Operands::Registers registers[ring];
   u32x4 rows[2][group_tiles];

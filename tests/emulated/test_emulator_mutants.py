@@ -112,7 +112,7 @@ MISTAKES = {
         "      land.template operator()<slot, w_requests + (depth - 1) * step_requests>();\n"
         "      request_x.template operator()<next, Whole, slot>(cursor);\n",
         "      request_x.template operator()<next, Whole, slot>(cursor);\n"
-        "      land.template operator()<slot, w_requests + depth * step_requests - w_requests>();\n",
+        "      land.template operator()<slot, depth * step_requests>();\n",
         A4W4, A16W4, checks=LDS_ORDER,
     ),
     "pads taken for tokens": mistake(

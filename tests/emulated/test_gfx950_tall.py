@@ -7,12 +7,15 @@ ahead, and long enough for the loop without masks; experts with no token, one wi
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from cpu_kernels import ACTIVATION_CONSTANTS, Shape, bound, make_case, relative_l2
 from gfx9_kernels import run
 
 from aiter_moe.codegen.gfx9 import Gfx9Tile
+from aiter_moe.codegen.gfx9.device import DEVICES
 from aiter_moe.codegen.instance import Instance, Output
 from aiter_moe.enums import ActivationType, Kind
 
@@ -65,7 +68,9 @@ def test_every_row_of_a_block_and_experts_without_tokens(stage, routing):
 @pytest.mark.parametrize("block_m", [128, 256])
 def test_a_persistent_workgroup_reuses_its_lds(block_m, monkeypatch):
     """Eight workgroups do what is for many: each walks over several items."""
-    monkeypatch.setattr("aiter_moe.codegen.gfx9.launch.workgroups_per_cu", lambda _: 0)
+    small = dataclasses.replace(DEVICES["gfx950"], compute_units=8)
+    monkeypatch.setattr("aiter_moe.codegen.gfx9.launch.device_of", lambda _: small)
+    monkeypatch.setattr("aiter_moe.codegen.gfx9.launch.workgroups_per_cu", lambda _: 1)
     shape = Shape(tokens=33, topk=2, experts=5, n=1056, k=288)
     assert error_of(tall(2, block_m, persistent=True), shape) <= 1
 
