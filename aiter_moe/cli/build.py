@@ -125,7 +125,8 @@ def select(
     if not chosen:
         raise ArgumentError(
             f"no kernel of {target} matches (kind {kind or 'any'}, stage {stage or 'any'}, name "
-            f"{name or 'any'}); aiter-moe build --target {target} --plan lists what there is"
+            f"{name or 'any'}); aiter-moe build --target {target} --family all --plan lists what "
+            "there is"
         )
     return chosen
 
