@@ -37,7 +37,7 @@ def instance_of(
     wanted = (kind, stage, block_m, activation, split_k)
     found = [
         i for i in catalogue(target)
-        if (i.kind, i.stage, i.block_m, i.activation, i.split_k) == wanted
+        if (i.kind, i.stage, i.block_m, i.activation, i.split_k) == wanted and not i.tile.direct
     ]  # fmt: skip
     return sorted(found, key=lambda i: i.tile.parameters()["threads"] * i.tile.block_n)[
         -1 if widest else 0

@@ -12,7 +12,7 @@ import torch
 from gfx9_direct import Layer, direct, pair, quantised
 from reference import problem_of_a_rank, random_problem, relative_l2
 
-from aiter_moe.codegen.instance import ACTIVATIONS
+from aiter_moe.codegen.instance import ACTIVATIONS, Output
 from aiter_moe.enums import ActivationType, Kind
 from aiter_moe.targets.arguments import ElementType
 
@@ -22,9 +22,9 @@ KINDS = pytest.mark.parametrize("kind", Kind, ids=str)
 BOUND = {Kind.A16W4: 3e-3, Kind.A4W4: 4e-3}
 
 
-def check(layer: Layer, columns: int = 16) -> torch.Tensor:
+def check(layer: Layer, columns: int = 16, output: Output | None = None) -> torch.Tensor:
     """Compare kernels that cut reductions into parts with float64."""
-    got = layer.run(*pair(layer.kind, columns, activation=layer.activation))
+    got = layer.run(*pair(layer.kind, columns, activation=layer.activation, output=output))
     want = layer.reference()
     assert relative_l2(got[:, : want.shape[1]], want) <= BOUND[layer.kind]
     assert torch.count_nonzero(got[:, want.shape[1] :]) == 0
@@ -207,3 +207,18 @@ def test_gfx942(columns):
     layer = Layer(random_problem(5, 352, 192, 6, 4, bias=True), Kind.A16W4)
     kernels = pair(Kind.A16W4, columns, target="gfx942", in_order=columns == 32)
     assert relative_l2(layer.run(*kernels), layer.reference()) <= BOUND[Kind.A16W4]
+
+
+@pytest.mark.parametrize("tokens", [1, 3, 16])
+def test_codes_out_of_stage_1_are_those_of_its_rows(tokens):
+    layer = Layer(random_problem(tokens, 352, 192, 5, 3, bias=True), Kind.A4W4)
+    layer.local = torch.tensor([1, 1, 0, 1, 1, 1])
+    rows = layer.stage1(pair(Kind.A4W4, 32)[0])
+    held = (layer.experts_of() >= 0).reshape(-1)
+    codes, scales = layer.stage1(pair(Kind.A4W4, 32, output=Output.FP4)[0])
+    want_codes, want_scales = quantised(rows[held])
+    assert torch.equal(codes[held], want_codes)
+    assert torch.equal(scales[held], want_scales)
+    assert (codes[~held] == 0x77).all()
+    assert (scales[~held] == 0xFF).all()
+    check(layer, columns=32, output=Output.FP4)
