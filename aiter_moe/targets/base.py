@@ -83,6 +83,8 @@ class SortedTokens:
     positions : torch.Tensor or None
         int32 [tokens, topk]: sorted slot of each pair, -1 of one that has none. None where a
         target has no use for it and every pair has one.
+    whole : bool
+        Every pair has a slot, whatever the values of the routing.
     """
 
     ids: torch.Tensor
@@ -90,6 +92,7 @@ class SortedTokens:
     expert_ids: torch.Tensor
     num_valid: torch.Tensor
     positions: torch.Tensor | None = None
+    whole: bool = False
 
 
 class Launcher(Protocol):

@@ -108,6 +108,7 @@ def sort_step(
         expert_ids=empty((capacity // block,), torch.int32, device),
         num_valid=empty((2,), torch.int32, device),
         positions=empty(tuple(shape), torch.int32, device),
+        whole=routed.expert_mask is None and routed.local_tokens is None,
     )
     step = Step(SortStepArgs())
     args = step.args
@@ -275,7 +276,8 @@ def reduce_step(rows: torch.Tensor, routed: SortedTokens, out: torch.Tensor) -> 
         )
     step = Step(ReduceStepArgs())
     step.point("rows", rows)
-    step.point("positions", positions)
+    # Where none is skipped the kernel need not wait to know.
+    step.point("positions", None if routed.whole else positions)
     step.point("out", out)
     args = step.args
     args.out_stride = out.stride(0)

@@ -51,7 +51,8 @@ struct QuantiseStepArgs {
 
 struct ReduceStepArgs {
   const float* rows;           // [tokens][topk][columns]
-  const int* positions;        // [tokens][topk]: -1 skips the row, which may hold anything
+  const int* positions;        // [tokens][topk]: -1 skips the row, which may hold anything;
+                               // or null: none is skipped
   void* out;                   // [tokens] rows, out_stride elements apart
   long out_stride;
   int tokens;

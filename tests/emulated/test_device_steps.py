@@ -89,7 +89,9 @@ def test_sorts_are_those_of_the_cpu_target(
     assert_same_sort(launcher.sort(routed, block), sorted_by_the_cpu(routed, block))
 
 
-@pytest.mark.parametrize(("tokens", "topk", "experts"), [(3000, 8, 256), (2100, 9, 1024)])
+@pytest.mark.parametrize(
+    ("tokens", "topk", "experts"), [(3000, 8, 256), (2100, 9, 1024), (5000, 4, 6)]
+)
 def test_many_pairs_sort_the_same(launcher, tokens, topk, experts):
     g = torch.Generator().manual_seed(3)
     ids = torch.rand(tokens, experts, generator=g).topk(topk).indices.int()
@@ -311,7 +313,7 @@ def test_sums_are_those_of_the_cpu_target(
         rows[~valid.flatten()] = torch.nan
         place = torch.where(valid, place, -1).int()
     nothing = torch.empty(0, dtype=torch.int32)
-    routed = SortedTokens(nothing, nothing, nothing, nothing, place)
+    routed = SortedTokens(nothing, nothing, nothing, nothing, place, whole=not masked)
     found = []
     for which in (launcher, cpu_launcher()):
         wide = torch.full((tokens, columns + padding + gap), 7.0, dtype=dtype)

@@ -15,6 +15,7 @@ constexpr int slots_ahead = 8;
 // Bit i: slot `first` + i has a row, of up to a wave's lanes.
 AITER_MOE_DEVICE u64 used_slots(const ReduceStepArgs& a, int first) {
   const int slot = first + lane();
+  if (!a.positions) return ballot(slot < a.topk);
   const i64 pair = static_cast<i64>(group_x()) * a.topk + slot;
   return ballot(slot < a.topk && global(a.positions)[pair] >= 0);
 }

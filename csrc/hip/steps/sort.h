@@ -13,11 +13,13 @@ namespace aiter_moe::hip {
 constexpr int sort_experts = 4096;
 constexpr int sort_waves = 16;
 constexpr int sort_batch = 4 * wave_lanes;  // pairs a wave looks at together, 4 a lane
+constexpr int sort_listed = 2048;
 
 // The last cell counts what is past the end of a wave's pairs.
 struct SortCells {
   int pairs[sort_experts + 1];
   int of_wave[sort_waves];  // pairs of this workgroup's expert
+  int listed[sort_listed];  // their numbers in order, where there is room
 };
 
 // Pairs by number.
@@ -136,20 +138,33 @@ struct Sorter {
     return {wave_sum(before), pairs, padded(pairs), wave_sum(local), wave_sum(all)};
   }
 
-  // Writes the numbers of this wave's pairs to their slots, for `write_slots` to look up.
+  // The number of the expert's pair `i`, for `write_slots` to look up: in the LDS, or, of more
+  // pairs than it lists, in the pair's slot.
+  AITER_MOE_DEVICE void note_pair(const Place& place, int i, int pair) const {
+    if (place.pairs <= sort_listed) {
+      cells.listed[i] = pair;
+    } else {
+      global(a.sorted_ids)[place.begin + i] = pair;
+    }
+  }
+  AITER_MOE_DEVICE int noted_pair(const Place& place, int i) const {
+    return place.pairs <= sort_listed ? cells.listed[i] : global(a.sorted_ids)[place.begin + i];
+  }
+
+  // Notes this wave's pairs.
   AITER_MOE_DEVICE void place_pairs(const Place& place, int own) const {
     if (own == 0) return;
     const int earlier = lane() < wave() ? cells.of_wave[lane()] : 0;
-    int slot = place.begin + wave_sum(earlier);
+    int before = wave_sum(earlier);
     each_batch([&](int first, const int (&experts)[4]) {
       u64 found[4], any = 0;
       unroll<4>([&]<int i>() { any |= found[i] = ballot(experts[i] == expert); });
       if (any == 0) return;
-      int at = slot;
+      int at = before;
       unroll<4>([&]<int i>() { at = lanes_below(found[i], at); });
       unroll<4>([&]<int i>() {
-        if (experts[i] == expert) global(a.sorted_ids)[at++] = first + 4 * lane() + i;
-        slot += count_bits(found[i]);
+        if (experts[i] == expert) note_pair(place, at++, first + 4 * lane() + i);
+        before += count_bits(found[i]);
       });
     });
   }
@@ -167,7 +182,7 @@ struct Sorter {
         write_pad(slot);
         continue;
       }
-      const int pair = global(a.sorted_ids)[slot];
+      const int pair = noted_pair(place, i);
       const u32 token = static_cast<u32>(pair) / static_cast<u32>(a.topk);
       const u32 number = static_cast<u32>(pair) - token * a.topk;
       const bool right = global(a.topk_ids)[pair] == expert;
