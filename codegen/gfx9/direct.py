@@ -270,6 +270,15 @@ def direct_groups(instance: Instance, args: ctypes.Structure) -> int:
     return round_up(blocks * (args.n // columns), XCDS)
 
 
+# Values of `aiter_moe.targets.arguments.ElementType`: bf16 0, f16 1, fp4 codes 3.
+_ROW_TYPES = {
+    (Kind.A16W4, 1): (0,),
+    (Kind.A16W4, 2): (0,),
+    (Kind.A4W4, 1): (0, 1, 3),
+    (Kind.A4W4, 2): (0, 3),
+}
+
+
 def direct_refusal(instance: Instance, args: ctypes.Structure) -> str | None:
     """Return which of the arguments a direct kernel cannot take, or None."""
     for what, value, most in (
@@ -289,6 +298,8 @@ def direct_refusal(instance: Instance, args: ctypes.Structure) -> str | None:
     ):
         if value % multiple:
             return f"{what} is {value}, not a multiple of {multiple}"
+    if args.x_type not in _ROW_TYPES[instance.kind, instance.stage]:
+        return f"x_type is {args.x_type}, rows of which this kernel does not read"
     if instance.stage == 1 and args.out_stride % 4:
         return f"out_stride is {args.out_stride}, not a multiple of 4"
     if instance.stage == 2 and args.x_scale_stride % 8:

@@ -14,7 +14,7 @@ from aiter_moe.codegen.pairs import pair_refusal
 from aiter_moe.enums import ActivationType, Kind
 from aiter_moe.errors import LaunchError
 from aiter_moe.problem import Q_DTYPE_A, Problem
-from aiter_moe.targets.arguments import StageArgs
+from aiter_moe.targets.arguments import ElementType, StageArgs
 
 FIRST = DirectTile(1, 32, 4, 4, 1, 2, True, Output.FP4)
 SECOND = DirectTile(2, 16, 8, 2, 3, 2, True, Output.FINAL)
@@ -109,6 +109,24 @@ def test_stage_2_has_a_workgroup_for_its_columns_padding_included():
 def test_arguments_that_a_kernel_cannot_take_are_refused(fields, reason):
     with pytest.raises(LaunchError, match=reason):
         launches(stage(FIRST), arguments(**fields))
+
+
+@pytest.mark.parametrize(
+    ("kind", "tile", "refused"),
+    [
+        (Kind.A16W4, replace(FIRST, output=Output.BF16), {"f16", "f32", "fp4"}),
+        (Kind.A4W4, FIRST, {"f32"}),
+        (Kind.A4W4, SECOND, {"f16", "f32"}),
+    ],
+)
+def test_rows_of_types_that_a_kernel_does_not_read_are_refused(kind, tile, refused):
+    for x_type in ElementType:
+        given = arguments(x_type=x_type, out_columns=192)
+        if x_type.name in refused:
+            with pytest.raises(LaunchError, match=f"x_type is {x_type.value}"):
+                launches(stage(tile, kind), given)
+        else:
+            assert launches(stage(tile, kind), given)
 
 
 def test_scales_of_rows_begin_at_multiples_of_8():
