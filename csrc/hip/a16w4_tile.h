@@ -16,7 +16,8 @@ template <class ShapeT> struct A16W4 {
   static constexpr int w_requests = Weights<Shape>::requests;
   static constexpr int x_step_bytes = step_k * 2;
   static constexpr bool rolling = false;
-  static_assert(Shape::column_waves == Shape::waves && used_fragments % Shape::waves == 0, "every wave fetches as many fragments");
+  static_assert(Shape::column_waves == Shape::waves && used_fragments % Shape::waves == 0,
+                "every wave fetches as many fragments");
   // Fragments of a wave that share a row tile lie 64 bytes apart in the same rows.
   static constexpr int tile_requests = smaller(x_requests, step_blocks);
   static constexpr int x_tiles = x_requests / tile_requests;

@@ -72,13 +72,19 @@ AITER_MOE_DEVICE f32x4 mfma_fp4(u32x4 a, u32x4 b, f32x4 c, u32 a_scale, u32 b_sc
 // long; sums are read behind `settle` alone.
 template <int A, int B, bool Settle>
 AITER_MOE_DEVICE void mfma_fp4_in_place(f32x4& c, u32x4 a, u32x4 b, u32 a_scale, u32 b_scale) {
-  if constexpr (Settle) asm volatile("s_nop 1");
-  asm volatile(
-      "v_mfma_scale_f32_16x16x128_f8f6f4 %0, %1, %2, %0, %3, %4 op_sel:[%5,%6,0] "
-      "op_sel_hi:[%7,%8,0] cbsz:4 blgp:4"
-      : "+v"(c)
-      : "v"(a), "v"(b), "v"(a_scale), "v"(b_scale), "n"(A % 2), "n"(B % 2), "n"(A / 2),
-        "n"(B / 2));
+  // One statement each: between two the compiler may put an instruction.
+#define AITER_MOE_MFMA_FP4                                               \
+  "v_mfma_scale_f32_16x16x128_f8f6f4 %0, %1, %2, %0, %3, %4 "            \
+  "op_sel:[%5,%6,0] op_sel_hi:[%7,%8,0] cbsz:4 blgp:4"
+#define AITER_MOE_MFMA_OPERANDS                                          \
+  "v"(a), "v"(b), "v"(a_scale), "v"(b_scale), "n"(A % 2), "n"(B % 2),    \
+      "n"(A / 2), "n"(B / 2)
+  if constexpr (Settle)
+    asm volatile("s_nop 1\n\t" AITER_MOE_MFMA_FP4 : "+v"(c) : AITER_MOE_MFMA_OPERANDS);
+  else
+    asm volatile(AITER_MOE_MFMA_FP4 : "+v"(c) : AITER_MOE_MFMA_OPERANDS);
+#undef AITER_MOE_MFMA_FP4
+#undef AITER_MOE_MFMA_OPERANDS
 }
 
 }  // namespace aiter_moe::hip
