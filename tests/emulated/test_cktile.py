@@ -21,14 +21,16 @@ from reference import relative_l2 as moe_relative_l2
 from aiter_moe import Layout, PackedWeight, dtypes, fused_moe
 from aiter_moe.codegen.build import build_many, is_cached
 from aiter_moe.codegen.cache import ArtifactCache
-from aiter_moe.codegen.cktile import absence, cktile_instances
+from aiter_moe.codegen.cktile import FAMILY, absence, cktile_instances
 from aiter_moe.codegen.cktile.headers import FLATMM, RUNTIME
 from aiter_moe.codegen.codeobject import read_code_object
 from aiter_moe.codegen.gfx9.readback import departures
 from aiter_moe.codegen.instance import Instance
 from aiter_moe.codegen.render import render
+from aiter_moe.codegen.toolchain import compiler_for
 from aiter_moe.codegen.unit import Artifact, BuildUnit
 from aiter_moe.enums import ActivationType, GateMode, Kind
+from aiter_moe.errors import ToolchainError
 from aiter_moe.problem import Problem, token_tier
 from aiter_moe.targets.emulator import EmulatorLauncher
 from aiter_moe.targets.registry import running_target
@@ -55,6 +57,10 @@ def artifacts() -> dict[int, Artifact]:
     reason = absence()
     if reason:
         pytest.skip(reason)
+    try:
+        compiler_for("gfx950", FAMILY)
+    except ToolchainError as error:
+        pytest.skip(str(error))
     reports = list(build_many([render(named(stage)) for stage in (1, 2)]))
     assert not [report.error for report in reports if report.error]
     return {1 + ("gemm2" in r.unit.name): r.artifact for r in reports if r.artifact}
