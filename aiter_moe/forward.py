@@ -239,6 +239,8 @@ def _run(
     plan = metadata.plan
     direct = plan.stage1.tile.direct
     routed = _routed(rows, experts)
+    if direct:
+        routed = launcher.admit(routed)
     cleared = rows.out if plan.stage2.tile.output is Output.ATOMIC else None
     call = MoeCall(
         launcher=launcher,

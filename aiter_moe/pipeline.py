@@ -126,7 +126,7 @@ class MoeCall:
     constants : ActivationConstants
         Of the activation that stage 1 fuses.
     routed : RoutedTokens or None
-        The routing before the sort, for kernels that read it themselves.
+        The routing before the sort, admitted, for kernels that read it themselves.
     out : torch.Tensor or None
         The final output [tokens, columns], where stage 2 writes it; columns past model_dim become
         0. None: memory of the launcher, bf16 [tokens, model_dim].

@@ -115,6 +115,12 @@ class Launcher(Protocol):
         `cleared`, [rows, columns], is filled with zeros on the way.
         """
 
+    def admit(self, routed: RoutedTokens) -> RoutedTokens:
+        """Return the routing as kernels that read it themselves take it; refuse what no sort takes.
+
+        Tensors are dense, those of the mask and of the number of tokens int32.
+        """
+
     def quantise(
         self, x: torch.Tensor, routed: SortedTokens | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:

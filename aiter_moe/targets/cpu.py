@@ -148,6 +148,10 @@ class CpuLauncher:
         bound = pairs.used_slots_bound(block_m)
         return sort_pairs(runtime, threads, pairs, block_m, bound, extras)
 
+    def admit(self, routed: RoutedTokens) -> RoutedTokens:
+        """Return the routing as it is: no CPU kernel reads it before the sort."""
+        return routed
+
     def sort_into(
         self, pairs: RoutedPairs, block: int, capacity: int, extras: SortExtras
     ) -> SortedTokens:

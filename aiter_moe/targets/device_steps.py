@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import torch
@@ -72,6 +72,30 @@ def positions_of(routed: SortedTokens) -> torch.Tensor:
     return routed.positions
 
 
+def admitted(routed: RoutedTokens) -> RoutedTokens:
+    """Return the routing as kernels read it: dense, with a mask and a number of int32.
+
+    Tensors that are so already, as those of aiter are, stay; torch converts others.
+
+    Raises
+    ------
+    ArgumentError, DtypeError
+        A tensor is unusable.
+    """
+    check_pairs(routed.ids, routed.weights, routed.experts)
+    mask, count = routed.expert_mask, routed.local_tokens
+    if mask is not None:
+        check_mask(mask, routed.experts)
+        mask = mask.contiguous() if mask.dtype == torch.int32 else (mask != 0).to(torch.int32)
+    if count is not None:
+        check_count(count)
+        count = count if count.dtype == torch.int32 else count.to(torch.int32)
+    return replace(
+        routed, ids=routed.ids.contiguous(), weights=routed.weights.contiguous(),
+        expert_mask=mask, local_tokens=count,
+    )  # fmt: skip
+
+
 def sort_step(
     routed: RoutedTokens, block: int, cleared: torch.Tensor | None, empty: Empty
 ) -> tuple[Step, SortedTokens]:
@@ -95,7 +119,7 @@ def sort_step(
     LaunchError
         There are more experts than the kernel counts.
     """
-    check_pairs(routed.ids, routed.weights, routed.experts)
+    routed = admitted(routed)
     shape = routed.ids.shape
     capacity = used_slots_bound(shape.numel(), routed.experts, max(block, 1))
     check_capacity(shape, routed.experts, block, capacity)
@@ -112,10 +136,10 @@ def sort_step(
     )
     step = Step(SortStepArgs())
     args = step.args
-    step.point("topk_ids", routed.ids.contiguous())
-    step.point("topk_weights", routed.weights.contiguous())
-    step.point("expert_mask", _mask(routed))
-    step.point("local_tokens", _count(routed))
+    step.point("topk_ids", routed.ids)
+    step.point("topk_weights", routed.weights)
+    step.point("expert_mask", routed.expert_mask)
+    step.point("local_tokens", routed.local_tokens)
     step.point("sorted_ids", found.ids)
     step.point("sorted_weights", found.weights)
     step.point("sorted_expert_ids", found.expert_ids)
@@ -129,24 +153,6 @@ def sort_step(
     _clear(step, cleared)
     step.launch = sort_launch(args)
     return step, found
-
-
-def _mask(routed: RoutedTokens) -> torch.Tensor | None:
-    """Return the mask as int32; other types are converted by torch."""
-    mask = routed.expert_mask
-    if mask is None:
-        return None
-    check_mask(mask, routed.experts)
-    return mask.contiguous() if mask.dtype == torch.int32 else (mask != 0).to(torch.int32)
-
-
-def _count(routed: RoutedTokens) -> torch.Tensor | None:
-    """Return the number of local tokens as int32; other types are converted by torch."""
-    count = routed.local_tokens
-    if count is None:
-        return None
-    check_count(count)
-    return count if count.dtype == torch.int32 else count.to(torch.int32)
 
 
 def _clear(step: Step, cleared: torch.Tensor | None) -> None:

@@ -29,7 +29,7 @@ from aiter_moe.targets.emulator_library import (
     reachable,
 )
 from aiter_moe.targets.hip_launcher import HipLauncher, Module, Place
-from aiter_moe.targets.routed_pairs import check_pairs, check_values
+from aiter_moe.targets.routed_pairs import check_values
 
 OnReport = Callable[[str, LaunchReport], None]
 # Bytes of which every float is NaN and every scale too, and of which no integer is a place.
@@ -96,9 +96,13 @@ class EmulatorLauncher(HipLauncher):
         self, routed: RoutedTokens, block_m: int, cleared: torch.Tensor | None = None
     ) -> SortedTokens:
         """Sort; ids out of range, weights that are not finite and wrong counts are refused."""
-        check_pairs(routed.ids, routed.weights, routed.experts)
+        return super().sort(self.admit(routed), block_m, cleared)
+
+    def admit(self, routed: RoutedTokens) -> RoutedTokens:
+        """Return the routing as kernels read it; values that cannot be sorted are refused."""
+        routed = super().admit(routed)
         check_values(routed)
-        return super().sort(routed, block_m, cleared)
+        return routed
 
     @contextmanager
     def _at(self, tensors: Sequence[torch.Tensor]) -> Iterator[Place]:

@@ -133,7 +133,7 @@ def _run_stage(prepared: Prepared, launcher: Launcher, device: torch.device) -> 
         inter_dim=case.size.inter,
         doweight_stage1=case.doweight is (case.instance.stage == 1),
         constants=case.constants,
-        routed=routed,
+        routed=launcher.admit(routed) if direct else routed,
     )
     x = Operand(
         _moved(prepared.x.values, device),

@@ -98,6 +98,10 @@ class HostileLauncher:
         weights = found.weights.masked_fill(pad_slots(found, self.topk), torch.nan)
         return replace(found, weights=weights)
 
+    def admit(self, routed: RoutedTokens) -> RoutedTokens:
+        """Admit as the target does."""
+        return self.inner.admit(routed)
+
     def quantise(
         self, x: torch.Tensor, routed: SortedTokens | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:

@@ -135,6 +135,19 @@ def test_ids_out_of_range_make_nan_of_the_nearest_expert(launcher):
     assert nan.tolist() == [False, False, True, False, True, False]
 
 
+def test_masks_and_counts_of_other_integers_and_turned_ids_are_taken(launcher):
+    ids, weights = torch.randint(0, 6, (9, 3), dtype=torch.int32), torch.rand(9, 3)
+    mask, local = torch.tensor([1, 0, 1, 1, 0, 1], dtype=torch.int32), one(7)
+    want = launcher.sort(RoutedTokens(ids, weights, 6, mask, local), 16)
+    turned = ids.t().contiguous().t()
+    for other in (mask.bool(), mask.long() * 5, mask.to(torch.uint8)):
+        routed = RoutedTokens(turned, weights, 6, other, local.long())
+        assert_same_sort(launcher.sort(routed, 16), want)
+        plain = launcher.admit(routed)
+        assert plain.ids.is_contiguous()
+        assert plain.expert_mask.dtype is plain.local_tokens.dtype is torch.int32
+
+
 @pytest.mark.parametrize("begin", [0, 4, 8])
 def test_local_tokens_count_from_the_first_of_the_call(launcher, begin):
     ids = torch.randint(0, 5, (12, 2), dtype=torch.int32)
