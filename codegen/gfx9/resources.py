@@ -22,7 +22,19 @@ OTHER_VGPRS = 24
 def lds_bytes(instance: Instance) -> int:
     """Return the static LDS of an instance in bytes: its stages of gathered rows."""
     tile = gfx9_tile(instance)
-    return tile.stages * gathered_requests(instance) * tile.waves * FRAGMENT_BYTES
+    return tile.stages * gathered_requests(instance) * tile.waves * fragment_pitch(instance)
+
+
+def fragment_pitch(instance: Instance) -> int:
+    """Return the bytes from one fragment of gathered rows to the next (`RowLayout`, csrc/hip)."""
+    whole_rows = instance.kind is Kind.A16W4 and not device_of(instance).rows_through_registers
+    return FRAGMENT_BYTES + 16 if whole_rows else FRAGMENT_BYTES
+
+
+def _decoding_registers(row_tiles: int, weight_tiles: int) -> int:
+    # fragments of rows read at a time, while others are multiplied; two of weights, their scales
+    at_a_time = {1: 8, 2: 8 * 2}.get(row_tiles, 2 * row_tiles)
+    return 4 * at_a_time + 8 + weight_tiles + 8
 
 
 def vgpr_estimate(instance: Instance) -> int:
@@ -37,7 +49,8 @@ def vgpr_estimate(instance: Instance) -> int:
         rows = 8 * row_tiles + 4 * weight_tiles + 8
         rows += tile.depth * 4 * gathered_requests(instance)
     else:
-        rows = 8 if instance.kind is Kind.A4W4 else 4 * row_tiles + weight_tiles + 8
+        fp4 = instance.kind is Kind.A4W4
+        rows = 8 if fp4 else _decoding_registers(row_tiles, weight_tiles)
     return sums + weights + rows + OTHER_VGPRS
 
 

@@ -12,44 +12,47 @@ template <class ShapeT> struct A16W4 {
   using Shape = ShapeT;
   static constexpr int used_fragments = step_blocks * Shape::row_tiles;  // 16 rows x an MX block
   static constexpr int x_requests = used_fragments / Shape::waves;
-  static constexpr int stage_bytes = used_fragments * fragment_bytes;
+  static constexpr int stage_bytes = used_fragments * RowLayout::pitch;
   static constexpr int w_requests = Weights<Shape>::requests;
   static constexpr int x_step_bytes = step_k * 2;
   static constexpr bool rolling = false;
   static_assert(Shape::column_waves == Shape::waves && used_fragments % Shape::waves == 0,
                 "every wave fetches as many fragments");
-  // Fragments of a wave that share a row tile lie 64 bytes apart in the same rows.
-  static constexpr int tile_requests = smaller(x_requests, step_blocks);
-  static constexpr int x_tiles = x_requests / tile_requests;
-  static_assert(x_requests % tile_requests == 0 && step_blocks % tile_requests == 0,
-                "a wave's fragments start and end within row tiles");
+  // Fragments of a wave that hold the same rows lie 64 bytes apart in them.
+  static constexpr int same_rows = smaller(x_requests, RowLayout::sharing);
+  static constexpr int x_rows = x_requests / same_rows;
+  static_assert(x_requests % same_rows == 0 && RowLayout::sharing % same_rows == 0,
+                "a wave's fragments start and end within the fragments of the same rows");
 
+  using Gathered = GatheredRows<x_requests, RowLayout::pitch>;
   struct Registers {
     Weights<Shape> weights;
-    GatheredRows<x_requests> rows;
+    Gathered rows;
   };
-  static constexpr bool rows_through_registers = decltype(Registers::rows)::through_registers;
+  static constexpr bool rows_through_registers = Gathered::through_registers;
 
   Buffer x;
   Strips<Shape> strips;
   Work<typename Shape::Rows> work;
-  int x_offset[x_tiles];  // bytes of the lane's row and 16-byte quarter in the first fragments
-  int x_block;            // MX block of the step that the first fragment holds
+  int x_offset[x_rows];  // bytes of the lane's 16 bytes in the first fragments of their rows
+  int x_block;           // MX block of the step that the lane fetches there
 
   template <class RowOf>
   AITER_MOE_DEVICE void gather(const StageArgs& a, int rows, RowOf row_of) {
-    x = {a.x, rows * a.x_stride * 2};
-    x_block = work.wave * x_requests % step_blocks;
-    unroll<x_tiles>([&]<int i>() {
-      const int tile = (work.wave * x_requests + i * tile_requests) / step_blocks;
-      const Slot slot = work.rows.slot(a, tile * 16 + row_of_lane());
-      const int inside = x_block * 64 + quarter_of_lane() * 16;
-      x_offset[i] = slot.used ? row_of(slot) * a.x_stride * 2 + inside : outside;
+    x = Gathered::source({a.x, rows * a.x_stride * 2});
+    x_block = RowLayout::block(work.wave * x_requests);
+    unroll<x_rows>([&]<int i>() {
+      const int fragment = work.wave * x_requests + i * same_rows;
+      const Slot slot = work.rows.slot(a, RowLayout::row(fragment));
+      const int inside = x_block * 64 + RowLayout::piece() * 16;
+      const int offset = row_of(slot) * a.x_stride * 2 + inside;
+      x_offset[i] =
+          slot.used ? Gathered::template lane_offset<i * same_rows>(offset) : outside;
     });
   }
 
   AITER_MOE_DEVICE AITER_MOE_LDS u8* own_part(AITER_MOE_LDS u8* stage) const {
-    return stage + work.wave * x_requests * fragment_bytes;
+    return stage + work.wave * x_requests * RowLayout::pitch;
   }
 
   template <bool Whole, int Ahead>
@@ -57,11 +60,11 @@ template <class ShapeT> struct A16W4 {
       Registers& r, AITER_MOE_LDS u8* stage, const Cursor<A16W4>& cursor) const {
     const int left = work.end_block - (cursor.step() + Ahead) * step_blocks;
     AITER_MOE_LDS u8* own = own_part(stage);
-    if constexpr (x_tiles > 1) own = renewed(own);
+    if constexpr (x_requests > 8) own = renewed(own);
     unroll<x_requests>([&]<int i>() {
-      constexpr int further = i % tile_requests;
+      constexpr int further = i % same_rows;
       const bool inside = Whole || x_block + further < left;
-      r.rows.template request<i>(x, own, inside ? x_offset[i / tile_requests] : outside,
+      r.rows.template request<i>(x, own, inside ? x_offset[i / same_rows] : outside,
                                  cursor.rows + Ahead * x_step_bytes + further * 64);
     });
   }
@@ -76,32 +79,94 @@ template <class ShapeT> struct A16W4 {
     load_weights<Whole, Ahead>(r.weights, strips, work, cursor);
   }
 
+  // Pieces of the rows that are read from the LDS at a time, while those before them are
+  // multiplied.
+  static constexpr int pieces = RowLayout::pieces_at_a_time(Shape::row_tiles);
+  static constexpr int groups = 8 / pieces;
+  struct RowPieces {
+    u32x4 piece[pieces][Shape::row_tiles];
+  };
+  template <int Group>
+  AITER_MOE_DEVICE static void read(RowPieces& rows, const AITER_MOE_LDS u8* lane_part) {
+    unroll<pieces>([&]<int i>() {
+      constexpr int piece = Group * pieces + i;
+      unroll<Shape::row_tiles>([&]<int m>() {
+        constexpr int further = RowLayout::further(m, piece / 4, piece % 4);
+        rows.piece[i][m] = *(const AITER_MOE_LDS u32x4*)(lane_part + further);
+      });
+    });
+    memory_order();
+  }
+
+  // Nothing reads the pieces before this point, where a wait for them has been.
+  AITER_MOE_DEVICE static void keep(RowPieces& rows) {
+    unroll<pieces>([&]<int i>() {
+      unroll<Shape::row_tiles>(
+          [&]<int m>() { rows.piece[i][m] = not_before(rows.piece[i][m]); });
+    });
+  }
+
+  // Weight fragments in the order they are used: tile by tile of piece by piece.
+  static constexpr int fragments = 8 * Shape::weight_tiles;
+  static constexpr int tile_of(int fragment) { return fragment % Shape::weight_tiles; }
+  static constexpr int piece_of(int fragment) { return fragment / Shape::weight_tiles; }
+
+  // What the weights of a step are decoded by.
+  struct Decoding {
+    Weights<Shape> weights;
+    u32 scale[Shape::strips];
+    Fp4Decoder decoder[Shape::weight_tiles];
+
+    // Lets fragment F be decoded from here on, not before, and after `earlier` has been.
+    template <int F, class... Earlier> AITER_MOE_DEVICE void open(const Earlier&... earlier) {
+      constexpr int tile = tile_of(F), half = piece_of(F) / 4;
+      constexpr bool first = piece_of(F) % 4 == 0;
+      u32x4& codes = weights.code[tile][half];
+      if constexpr (Fp4Decoder::ahead > 0) codes = not_before(codes, earlier...);
+      else if constexpr (first) codes = not_before(codes);
+      if constexpr (first) decoder[tile] = fp4_decoder<2 * half + tile % 2>(scale[tile / 2]);
+    }
+    template <int F> AITER_MOE_DEVICE u32x4 decode() const {
+      constexpr int tile = tile_of(F), half = piece_of(F) / 4, j = piece_of(F) % 4;
+      return decoder[tile](weights.code[tile][half][j]);
+    }
+  };
+
+  // Where a matrix instruction would have to wait for what is computed just before it, a fragment
+  // is decoded while the one before is multiplied.
   template <bool Whole, class Accumulators>
   AITER_MOE_DEVICE void multiply(
       Accumulators& sums, const Registers& r, const AITER_MOE_LDS u8* stage, int step) const {
+    constexpr int ahead = Fp4Decoder::ahead;
+    const auto* lane_part = stage + RowLayout::first();
+    RowPieces rows[smaller(groups, 2)];
+    read<0>(rows[0], lane_part);
     const u32 bytes = step_mask<Whole>(work, step).bytes();
-    const auto* own = stage + quarter_of_lane() * fragment_bytes + row_of_lane() * 16;
-    u32 scales[Shape::strips];
+    Decoding d{r.weights};
     unroll<Shape::strips>(
-        [&]<int i>() { scales[i] = not_before(r.weights.scale[i]) & bytes; });
-    unroll<2>([&]<int half>() {
-      Fp4Decoder decoded[Shape::weight_tiles];
-      u32x4 codes[Shape::weight_tiles];
-      unroll<Shape::weight_tiles>([&]<int t>() {
-        decoded[t] = fp4_decoder<2 * half + t % 2>(scales[t / 2]);
-        codes[t] = not_before(r.weights.code[t][half]);
-      });
-      unroll<4>([&]<int j>() {
-        u32x4 rows[Shape::row_tiles];
-        unroll<Shape::row_tiles>([&]<int m>() {
-          const auto* fragment = own + (step_blocks * m + 4 * half) * fragment_bytes + j * 256;
-          rows[m] = *(const AITER_MOE_LDS u32x4*)(fragment);
-        });
-        unroll<Shape::weight_tiles>([&]<int t>() {
-          const u32x4 weights = decoded[t](codes[t][j]);
-          unroll<Shape::row_tiles>(
-              [&]<int m>() { sums[m][t] = mfma_bf16(weights, rows[m], sums[m][t]); });
-        });
+        [&]<int i>() { d.scale[i] = not_before(r.weights.scale[i]) & bytes; });
+    u32x4 weights[ahead + 1];
+    d.template open<0>();
+    if constexpr (ahead > 0) {
+      weights[0] = d.template decode<0>();
+      d.template open<1>();
+    }
+    unroll<fragments>([&]<int f>() {
+      constexpr int group = piece_of(f) / pieces;
+      auto& group_rows = rows[group % 2];
+      if constexpr (f % (pieces * Shape::weight_tiles) == 0) {
+        pin(sums);
+        wait_lds();
+        if constexpr (group + 1 < groups) read<group + 1>(rows[(group + 1) % 2], lane_part);
+        keep(group_rows);
+      }
+      u32x4& next = weights[(f + ahead) % (ahead + 1)];
+      if constexpr (f + ahead < fragments) next = d.template decode<f + ahead>();
+      if constexpr (f + ahead + 1 < fragments) d.template open<f + ahead + 1>(next);
+      unroll<Shape::row_tiles>([&]<int m>() {
+        sums[m][tile_of(f)] =
+            mfma_bf16(weights[f % (ahead + 1)], group_rows.piece[piece_of(f) % pieces][m],
+                      sums[m][tile_of(f)]);
       });
     });
   }

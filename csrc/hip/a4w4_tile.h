@@ -22,12 +22,13 @@ template <class ShapeT> struct A4W4 {
   static constexpr int x_step_bytes = step_k / 2;
   static constexpr bool rolling = Shape::row_tiles >= 8;
 
+  using Gathered = GatheredRows<x_requests>;
   struct Registers {
     Weights<Shape> weights;
-    GatheredRows<x_requests> rows;
+    Gathered rows;
     u32 x_scale[scale_dwords];
   };
-  static constexpr bool rows_through_registers = decltype(Registers::rows)::through_registers;
+  static constexpr bool rows_through_registers = Gathered::through_registers;
 
   Buffer x;
   Buffer x_scales;
@@ -43,7 +44,7 @@ template <class ShapeT> struct A4W4 {
   // are filled with zeros, so that every wave counts the same requests.
   template <class RowOf>
   AITER_MOE_DEVICE void gather(const StageArgs& a, int rows, RowOf row_of) {
-    x = {a.x, rows * (a.x_stride / 2)};
+    x = Gathered::source({a.x, rows * (a.x_stride / 2)});
     const int columns = a.x_scale_stride;
     x_scales = {a.x_scale, (a.sorted_rows + strip_rows - 1) / strip_rows * strip_rows * columns};
     unroll<scale_dwords>([&]<int i>() {
@@ -58,7 +59,8 @@ template <class ShapeT> struct A4W4 {
       const Slot slot = work.rows.slot(a, tile * 16 + row_of_lane());
       const bool wanted = slot.used && fragment < used_fragments;
       x_block[i] = half * 4 + quarter_of_lane();
-      x_offset[i] = wanted ? row_of(slot) * (a.x_stride / 2) + x_block[i] * 16 : outside;
+      const int offset = row_of(slot) * (a.x_stride / 2) + x_block[i] * 16;
+      x_offset[i] = wanted ? Gathered::template lane_offset<i>(offset) : outside;
     });
     fragments_at = work.row / 16 * 2 * fragment_bytes + lane() * 16;
   }

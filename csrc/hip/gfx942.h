@@ -27,9 +27,12 @@ AITER_MOE_DEVICE u32x4 in_decoder_order(u32x4 row) { return even_elements_first(
 
 // The rows of a step that a wave has requested: in registers until they land, since a load
 // straight to the LDS moves 4 bytes a lane at most.
-template <int Requests> struct GatheredRows {
+template <int Requests, int Pitch = fragment_bytes> struct GatheredRows {
   static constexpr bool through_registers = true;
   u32x4 row[Requests];
+
+  AITER_MOE_DEVICE static Buffer source(Buffer rows) { return rows; }
+  template <int I> AITER_MOE_DEVICE static int lane_offset(int offset) { return offset; }
 
   template <int I>
   AITER_MOE_DEVICE void request(Buffer b, AITER_MOE_LDS u8*, int vector, int scalar) {
@@ -38,10 +41,32 @@ template <int Requests> struct GatheredRows {
   // Returns once the rows lie in the LDS. The wait for their loads is the compiler's.
   template <int Later> AITER_MOE_DEVICE void land(AITER_MOE_LDS u8* lds) const {
     unroll<Requests>([&]<int i>() {
-      *(AITER_MOE_LDS u32x4*)(lds + i * fragment_bytes + lane() * 16) =
+      *(AITER_MOE_LDS u32x4*)(lds + i * Pitch + lane() * 16) =
           even_elements_first(not_before(row[i]));
     });
     wait_lds();
+  }
+};
+
+// Where gathered bf16 rows lie in a stage of the LDS: a fragment is an MX block of 16 rows, lane l
+// fetches and reads row l % 16, its 16 bytes l / 16. 8 such pieces of a row are 8 fragments.
+struct RowLayout {
+  static constexpr int pitch = fragment_bytes;
+  static constexpr int sharing = step_blocks;  // consecutive fragments of the same rows
+  static constexpr int pieces_at_a_time(int row_tiles) { return row_tiles == 1 ? 2 : 1; }
+
+  AITER_MOE_DEVICE static int row(int fragment) {
+    return fragment / step_blocks * 16 + row_of_lane();
+  }
+  AITER_MOE_DEVICE static int block(int fragment) { return fragment % step_blocks; }
+  AITER_MOE_DEVICE static int piece() { return quarter_of_lane(); }
+  // Where a lane reads row l % 16 of the first tile, block l / 16, its first 16 bytes; and how
+  // much further row tile m, half of the step and piece j are.
+  AITER_MOE_DEVICE static int first() {
+    return quarter_of_lane() * fragment_bytes + row_of_lane() * 16;
+  }
+  static constexpr int further(int m, int half, int j) {
+    return (step_blocks * m + 4 * half) * fragment_bytes + j * 256;
   }
 };
 
@@ -51,6 +76,7 @@ template <int Requests> struct GatheredRows {
 // 2^-127) included; past bf16's range it is infinite, and under the NaN scale (byte 255) every
 // code is NaN. The measure is what the convert instruction of gfx950 is emulated to do.
 struct Fp4Decoder {
+  static constexpr int ahead = 0;  // fragments decoded before their matrix instructions
   u32 low[2];   // less significant bytes of magnitudes 0..3, 4..7
   u32 high[2];
 

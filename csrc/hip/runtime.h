@@ -136,6 +136,11 @@ AITER_MOE_DEVICE u32x4 not_before(u32x4 value) {
   asm volatile("" : "+v"(value));
   return value;
 }
+// The same, and this point comes after that of `earlier`.
+AITER_MOE_DEVICE u32x4 not_before(u32x4 value, const u32x4& earlier) {
+  asm volatile("" : "+v"(value) : "v"(earlier));
+  return value;
+}
 AITER_MOE_DEVICE int not_before(int value) {
   asm volatile("" : "+v"(value));
   return value;
