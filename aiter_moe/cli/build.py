@@ -69,6 +69,7 @@ def build(  # noqa: PLR0913, PLR0917  # every parameter is an option
     Exits with status 1 if one fails, spills, or takes another amount of LDS or fewer waves than
     its instance says.
     """
+    from aiter_moe.codegen.gfx9.steps import steps_unit
     from aiter_moe.codegen.render import render, runtime_unit
 
     features = _features(target)
@@ -76,8 +77,8 @@ def build(  # noqa: PLR0913, PLR0917  # every parameter is an option
     if shapes is not None:
         instances = _needed(instances, target, shapes)
     units = [render(instance) for instance in instances]
-    if target == "cpu":
-        units.insert(0, runtime_unit(features))
+    # What every call on the target needs beside its two stages.
+    units.insert(0, runtime_unit(features) if target == "cpu" else steps_unit(target))
     cache = _cache(cache_dir)
     if plan or shapes is not None:
         _print_plan(units, cache, names=plan)

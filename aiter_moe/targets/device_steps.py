@@ -241,7 +241,7 @@ def _scales(
         positions = positions_of(routed)
         tokens, topk = positions.shape
         step.point("positions", positions)
-        step.point("num_valid", routed.num_valid)
+        step.point("num_valid", None if routed.whole else routed.num_valid)
         args.rows_per_token = 1 if rows == tokens else topk
         args.fan = topk // args.rows_per_token
     step.point("scales", scales)

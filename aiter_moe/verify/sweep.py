@@ -22,6 +22,7 @@ from aiter_moe.codegen.build import build_many
 from aiter_moe.codegen.catalogue import by_name
 from aiter_moe.codegen.codeobject import combined_resources
 from aiter_moe.codegen.gfx9.readback import departures
+from aiter_moe.codegen.gfx9.steps import steps_unit
 from aiter_moe.codegen.instance import Instance
 from aiter_moe.codegen.render import emulator_unit, render, runtime_unit
 from aiter_moe.codegen.unit import BuildReport, BuildUnit
@@ -267,6 +268,8 @@ def _units(job: Job) -> list[BuildUnit]:
     features = running_target("cpu").facts.features
     if job.target.name == "cpu":
         units.append(runtime_unit(features))
+    else:
+        units.append(steps_unit(job.target.facts.gfx))
     if job.target.name in EMULATED:
         units.append(emulator_unit(features))
     return units
