@@ -159,7 +159,7 @@ def direct_tile(instance: Instance) -> DirectTile:
 def lds_bytes(instance: Instance) -> int:
     """Return the static LDS of an instance in bytes: the routing, and the sums of all parts."""
     tile = direct_tile(instance)
-    return ROUTING_BYTES + tile.parts * tile.weight_tiles * tile.capacity * 16 * 4
+    return ROUTING_BYTES + tile.parts * tile.weight_tiles * (tile.capacity + 1) * 16 * 4
 
 
 def vgpr_estimate(instance: Instance) -> int:

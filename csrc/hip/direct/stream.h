@@ -38,17 +38,19 @@ struct Parts {
 };
 AITER_MOE_DEVICE int reduction_steps(const StageArgs& a) { return (a.k + step_k - 1) / step_k; }
 
-// f32 sums: four columns of a row in 16 bytes, rows side by side.
+// f32 sums: four columns of a row in 16 bytes, rows side by side. One place more than there are
+// rows, so that the columns of a row lie in different banks.
 template <class Shape> struct Sums {
-  AITER_MOE_LDS f32x4* quads;  // [part][tile][quarter][capacity]
+  static constexpr int pitch = Shape::capacity + 1;
+  AITER_MOE_LDS f32x4* quads;  // [part][tile][quarter][pitch]
 
   static AITER_MOE_DEVICE Sums shared() {
     __attribute__((shared)) static f32x4
-        quads[Shape::parts * Shape::tiles * 4 * Shape::capacity];
+        quads[Shape::parts * Shape::tiles * 4 * pitch];
     return {(AITER_MOE_LDS f32x4*)(quads)};
   }
   AITER_MOE_DEVICE AITER_MOE_LDS f32x4* at(int part, int tile, int quarter, int row) const {
-    return quads + ((part * Shape::tiles + tile) * 4 + quarter) * Shape::capacity + row;
+    return quads + ((part * Shape::tiles + tile) * 4 + quarter) * pitch + row;
   }
   // Four neighbouring columns, and column `column` of the wave's tiles.
   AITER_MOE_DEVICE f32x4 quad(int parts, int tile, int quarter, int row) const {
