@@ -45,9 +45,9 @@ TALL = "gfx950 a4w4 128"
 ALL = (A4W4, A16W4, GFX942, TALL)
 MISTAKES = {
     "swapped nibbles, a4w4": mistake(
-        "a4w4_tile.h", "r.weights.code[t][Half], rows,",
-        "(r.weights.code[t][Half] & 0x0f0f0f0f) << 4 | (r.weights.code[t][Half] >> 4 & 0x0f0f0f0f),"
-        " rows,", A4W4,
+        "a4w4_tile.h", "weights = r.weights.code[t][Half];",
+        "weights = (r.weights.code[t][Half] & 0x0f0f0f0f) << 4 |"
+        " (r.weights.code[t][Half] >> 4 & 0x0f0f0f0f);", A4W4, TALL,
     ),
     "swapped nibbles, a16w4": mistake(
         "a16w4_tile.h", "decoded[t](codes[t][j])",
@@ -55,10 +55,11 @@ MISTAKES = {
         A16W4, GFX942,
     ),
     "scale of the other rows, a4w4": mistake(
-        "a4w4_tile.h", "mfma_fp4<2 * Half + t % 2,", "mfma_fp4<2 * Half + (t + 1) % 2,", A4W4
+        "a4w4_tile.h", "w_byte = 2 * Half + t % 2,", "w_byte = 2 * Half + (t + 1) % 2,", A4W4, TALL
     ),
     "scale of the other half, activations": mistake(
-        "a4w4_tile.h", "2 * Half + M % 2>", "2 * (1 - Half) + M % 2>", A4W4, TALL
+        "a4w4_tile.h", "x_byte = 2 * Half + M % 2;", "x_byte = 2 * (1 - Half) + M % 2;", A4W4,
+        TALL,
     ),
     "scale of the other rows, a16w4": mistake(
         "a16w4_tile.h", "fp4_decoder<2 * half + t % 2>", "fp4_decoder<2 * half>", A16W4, GFX942
@@ -69,10 +70,8 @@ MISTAKES = {
     ),
     "transposed result, a4w4": mistake(
         "a4w4_tile.h",
-        "mfma_fp4<2 * Half + t % 2, 2 * Half + M % 2>(\n"
-        "          r.weights.code[t][Half], rows, sums[M][t], scales.w[t / 2], scales.x[M / 2])",
-        "mfma_fp4<2 * Half + M % 2, 2 * Half + t % 2>(\n"
-        "          rows, r.weights.code[t][Half], sums[M][t], scales.x[M / 2], scales.w[t / 2])",
+        "mfma_fp4<w_byte, x_byte>(weights, rows, sums[M][t], w_scale, x_scale)",
+        "mfma_fp4<x_byte, w_byte>(rows, weights, sums[M][t], x_scale, w_scale)",
         A4W4,
     ),
     "transposed result, a16w4": mistake(
