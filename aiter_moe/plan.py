@@ -173,7 +173,11 @@ def make_plan(
         wish = replace(wish, block_m=overrides.block_m, direct=False)
         log.reasons.append(f"block_m {overrides.block_m} was asked for")
     wish = replace(wish, ksplit=_split(case, wish, log))
-    chosen = _direct_choice(case, wish, log) or next(_choices(case, wish), None)
+    chosen = _direct_choice(case, wish)
+    if chosen is not None and not (wish.kernel1 or wish.kernel2):
+        wish = replace(wish, source=f"rule: up to {DIRECT_TOKENS} tokens without a sort")
+        log.reasons.append(DIRECT)
+    chosen = chosen or next(_choices(case, wish), None)
     if chosen is None:
         raise refusal(case)
     return _plan(case, wish, chosen, log)
@@ -358,15 +362,12 @@ def _granted(wish: _Wish, pair: tuple[Instance, Instance]) -> int:
     return (stage1.name == wish.kernel1) + (stage2.name == wish.kernel2)
 
 
-def _direct_choice(case: Case, wish: _Wish, log: _Log) -> tuple[Instance, Instance, int] | None:
+def _direct_choice(case: Case, wish: _Wish) -> tuple[Instance, Instance, int] | None:
     """Return direct kernels where they are wished and run the problem unsplit, or None."""
     if not wish.direct or (case.overrides.ksplit or 0) > 1:
         return None
     unsplit = replace(wish, ksplit=min(wish.ksplit, 1))
-    chosen = next(_choices(case, unsplit, direct=True), None)
-    if chosen is not None and not (wish.kernel1 or wish.kernel2):
-        log.reasons.append(f"up to {DIRECT_TOKENS} tokens run without a sort: {DIRECT}")
-    return chosen
+    return next(_choices(case, unsplit, direct=True), None)
 
 
 def _plan(case: Case, wish: _Wish, chosen: tuple[Instance, Instance, int], log: _Log) -> Plan:

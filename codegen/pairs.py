@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from aiter_moe.codegen.instance import Instance, Output
 from aiter_moe.enums import Kind
 
-REQUANTISES = frozenset({"cpu", "gfx950"})
+REQUANTISES = frozenset({"cpu"})
 """Targets whose launcher requantises a bf16 intermediate between the stages."""
 
 PairRule = Callable[[Instance, Instance], str | None]

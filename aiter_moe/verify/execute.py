@@ -16,16 +16,18 @@ import torch
 
 from aiter_moe import pipeline
 from aiter_moe.codegen.gfx9.steps import is_step
+from aiter_moe.codegen.instance import Output
 from aiter_moe.errors import AiterMoeError
 from aiter_moe.pipeline import Experts, MoeCall, Operand
 from aiter_moe.targets.base import Launcher, RoutedTokens
 from aiter_moe.targets.emulator_report import LaunchReport
-from aiter_moe.verify.expected import Judgement, expected_rows, judge, tolerance_of
+from aiter_moe.verify.expected import Judgement, expected_rows
 from aiter_moe.verify.figures import figures_of
-from aiter_moe.verify.hostile import Given, HostileLauncher, written
+from aiter_moe.verify.hostile import HostileLauncher
 from aiter_moe.verify.machine import Machine
 from aiter_moe.verify.operands import Prepared, prepare
 from aiter_moe.verify.outcome import Outcome
+from aiter_moe.verify.outputs import SUMMED, Left, judge_left
 from aiter_moe.verify.problems import StageCase
 
 
@@ -51,8 +53,8 @@ class Ran:
     ----------
     ready : Ready
         The case.
-    given : tuple of Given
-        Memory that was handed out: first the output, then the workspace of a split.
+    left : Left
+        The memory it was given: first the output, then the workspace of a split or the scales.
     trouble : tuple of str
         Why it ended early, if it did.
     reports : tuple of LaunchReport
@@ -62,7 +64,7 @@ class Ran:
     """
 
     ready: Ready
-    given: tuple[Given, ...]
+    left: Left
     trouble: tuple[str, ...]
     reports: tuple[LaunchReport, ...]
     seconds: float
@@ -76,18 +78,22 @@ def launch(ready: Ready, machine: Machine) -> Ran:
     machine.choose_order(case.seed)
     begin = time.perf_counter()
     trouble: tuple[str, ...] = ()
+    positions = None
     try:
-        _run_stage(ready.prepared, hostile, machine.device)
+        positions = _run_stage(ready.prepared, hostile, machine.device)
         machine.wait()
     except AiterMoeError as error:
         trouble = (str(error),)
     seconds = time.perf_counter() - begin
-    return Ran(ready, tuple(hostile.given), trouble, machine.drain(), seconds)
+    left = Left(tuple(hostile.given), positions)
+    return Ran(ready, left, trouble, machine.drain(), seconds)
 
 
 def outcome_of(ran: Ran) -> Outcome:
     """Judge a run: its output, the margins of its memory, and what the emulator saw."""
-    judged = Judgement(nan, nan, ran.trouble) if ran.trouble else _judge(ran.ready, ran.given)
+    judged = Judgement(nan, nan, ran.trouble)
+    if not ran.trouble:
+        judged = judge_left(ran.ready.prepared, ran.ready.want, ran.left)
     return Outcome(
         str(ran.ready.prepared.case), judged.error, judged.worst, judged.reasons,
         faults_of(ran.reports), figures_of(_of_stage(ran.reports)), ran.seconds,
@@ -109,7 +115,8 @@ def _of_stage(reports: Sequence[LaunchReport]) -> list[LaunchReport]:
     return [report for report in reports if not is_step(report.kernel)]
 
 
-def _run_stage(prepared: Prepared, launcher: Launcher, device: torch.device) -> None:
+def _run_stage(prepared: Prepared, launcher: Launcher, device: torch.device) -> torch.Tensor | None:
+    """Run the case and return the sorted row of each pair, None without a sort."""
     case, routing = prepared.case, prepared.routing
     weight = prepared.weight.to(device)
     bias = None if prepared.bias is None else prepared.bias.to(device)
@@ -121,19 +128,23 @@ def _run_stage(prepared: Prepared, launcher: Launcher, device: torch.device) -> 
         expert_mask=None if mask is None else mask.to(device),
         local_tokens=None if local is None else local.to(device),
     )
-    direct = case.instance.tile.direct
+    tile, out = case.instance.tile, None
+    if tile.output in SUMMED:
+        out = launcher.empty((case.tokens, case.physical.hidden), torch.bfloat16, device)
+    cleared = out if tile.output is Output.ATOMIC else None
     call = MoeCall(
         launcher=launcher,
         # a stage reads its own weight and bias alone
         experts=Experts(weight, weight, bias, bias),  # type: ignore[arg-type]
-        sorted=None if direct else launcher.sort(routed, case.instance.block_m),
+        sorted=None if tile.direct else launcher.sort(routed, case.instance.block_m, cleared),
         tokens=case.tokens,
         topk=case.topk,
         model_dim=case.size.hidden,
         inter_dim=case.size.inter,
         doweight_stage1=case.doweight is (case.instance.stage == 1),
         constants=case.constants,
-        routed=launcher.admit(routed) if direct else routed,
+        routed=launcher.admit(routed) if tile.direct else routed,
+        out=out,
     )
     x = Operand(
         _moved(prepared.x.values, device),
@@ -143,6 +154,7 @@ def _run_stage(prepared: Prepared, launcher: Launcher, device: torch.device) -> 
         pipeline.stage1(call, x, instance=case.instance, ksplit=case.ksplit)
     else:
         pipeline.stage2(call, x, instance=case.instance)
+    return None if call.sorted is None else call.sorted.positions
 
 
 def _moved(rows: torch.Tensor, device: torch.device) -> torch.Tensor:
@@ -151,24 +163,3 @@ def _moved(rows: torch.Tensor, device: torch.device) -> torch.Tensor:
         return rows
     whole = rows.as_strided((rows.shape[0], rows.stride(0)), rows.stride())
     return whole.to(device)[:, : rows.shape[1]]
-
-
-def _judge(ready: Ready, given: Sequence[Given]) -> Judgement:
-    """Judge the output, which is the first memory a stage asks for, and the margins of all."""
-    case = ready.prepared.case
-    out = given[0]
-    computed = (ready.prepared.owners >= 0).flatten()
-    judged = judge(
-        out.inside.cpu()[computed],
-        ready.want[computed],
-        tolerance_of(case.instance.stage, case.reduction),
-    )
-    reasons = list(judged.reasons)
-    foreign = int(written(out.inside.cpu()[~computed]).any(dim=1).sum())
-    if foreign:
-        reasons.append(f"{foreign} rows that are not computed here were written")
-    for name, memory in zip(("output", "workspace"), given, strict=False):
-        spilt = memory.spilt()
-        if spilt:
-            reasons.append(f"{spilt} elements outside the {name} were written")
-    return Judgement(judged.error, judged.worst, tuple(reasons))

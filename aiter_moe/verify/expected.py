@@ -133,6 +133,12 @@ class Judgement:
     reasons: tuple[str, ...] = ()
 
 
+def allowed_by(tolerance: Tolerance, want: torch.Tensor) -> torch.Tensor:
+    """Return how far each element of an output may lie from `want`, float64 of its shape."""
+    rows = want.norm(dim=1, keepdim=True) * want.shape[1] ** -0.5
+    return want.abs().mul_(tolerance.of_element).add_(rows * tolerance.of_row)
+
+
 def judge(got: torch.Tensor, want: torch.Tensor, tolerance: Tolerance) -> Judgement:
     """Compare computed rows with their reference.
 
@@ -145,6 +151,24 @@ def judge(got: torch.Tensor, want: torch.Tensor, tolerance: Tolerance) -> Judgem
     tolerance : Tolerance
         What is allowed.
     """
+    return judge_within(got, want, allowed_by(tolerance, want), tolerance.relative_l2)
+
+
+def judge_within(
+    got: torch.Tensor, want: torch.Tensor, allowed: torch.Tensor, relative_l2: float
+) -> Judgement:
+    """Compare computed rows with their reference.
+
+    Parameters
+    ----------
+    got : torch.Tensor
+        [rows, columns], any float type.
+    want, allowed : torch.Tensor
+        float64 of the same shape, without NaN: the reference, and how far each element may lie
+        from it. `allowed` is overwritten.
+    relative_l2 : float
+        What is allowed of all rows together.
+    """
     if not want.numel():
         return Judgement(0.0, 0.0)
     difference = got.double().sub_(want).abs_()
@@ -152,13 +176,11 @@ def judge(got: torch.Tensor, want: torch.Tensor, tolerance: Tolerance) -> Judgem
     if not isfinite(error):
         holes = int((~difference.isfinite()).any(dim=1).sum())
         return Judgement(nan, nan, (f"{holes} of {len(want)} rows hold NaN or infinity",))
-    rows = want.norm(dim=1, keepdim=True) * want.shape[1] ** -0.5
-    allowed = want.abs().mul_(tolerance.of_element).add_(rows * tolerance.of_row)
     parts = difference.div_(allowed.clamp_(min=1e-300))
     worst = float(parts.max())
     reasons = []
-    if error > tolerance.relative_l2:
-        reasons.append(f"relative L2 error {error:.2e} (at most {tolerance.relative_l2:.1e})")
+    if error > relative_l2:
+        reasons.append(f"relative L2 error {error:.2e} (at most {relative_l2:.1e})")
     if worst > 1:
         row, column = divmod(int(parts.argmax()), want.shape[1])
         reasons.append(

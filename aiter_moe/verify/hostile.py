@@ -22,8 +22,13 @@ from aiter_moe.targets.base import DeviceFacts, Launcher, RoutedTokens, SortedTo
 MARGIN = 32
 """Columns after each row of a matrix that kernels write, and rows after the last, that nobody
 owns. A multiple of 4 elements, which GPU kernels ask of row strides."""
-UNTOUCHED = {torch.bfloat16: (torch.int16, 0x7FA5), torch.float32: (torch.int32, 0x7FA5A5A5)}
-"""Per type: an integer type of the same size, and the bits of a NaN that no arithmetic gives."""
+UNTOUCHED = {
+    torch.bfloat16: (torch.int16, 0x7FA5),
+    torch.float32: (torch.int32, 0x7FA5A5A5),
+    torch.uint8: (torch.uint8, 0xA5),
+}
+"""Per type: an integer type of the same size, and the bits of a NaN that no arithmetic gives; of
+codes and scales a byte that is one of many, so that a row tells more than an element."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,12 @@ from dataclasses import dataclass
 import torch
 
 from aiter_moe.enums import GateMode, Kind
-from aiter_moe.formats import MX_BLOCK, NAN_SCALE, dequantise
+from aiter_moe.formats import MX_BLOCK, NAN_SCALE, dequantise, quantise_1x32
 from aiter_moe.forward import Routing
 from aiter_moe.layouts import Layout, PackedWeight
+from aiter_moe.layouts.scales import COL_TILE
 from aiter_moe.pipeline import Operand
+from aiter_moe.sizes import round_up
 from aiter_moe.verify.matrices import (
     LOWER,
     SIX_SIX,
@@ -127,12 +129,26 @@ def _activations(case: StageCase, owners: torch.Tensor) -> tuple[Operand, torch.
         wide = torch.full((len(used), physical + ROW_MARGIN // 2), torch.nan, dtype=rows.dtype)
         wide[used, : case.reduction] = rows[used]
         return Operand(wide[:, :physical]), rows.double()
+    if case.raw is not None:
+        return _raw_rows(case, used, physical)
     codes, scales = _fp4_rows(case, len(used))
     wide = torch.full((len(used), physical // 2 + ROW_MARGIN), SIX_SIX, dtype=torch.uint8)
     wide[used, : case.reduction // 2] = codes[used]
-    wide_scales = torch.full((len(used), physical // MX_BLOCK), NAN_SCALE, dtype=torch.uint8)
+    blocks = physical // MX_BLOCK
+    if case.instance.tile.direct and case.instance.stage == 2:
+        blocks = round_up(blocks, COL_TILE)  # as a direct stage 1 leaves them
+    wide_scales = torch.full((len(used), blocks), NAN_SCALE, dtype=torch.uint8)
     wide_scales[used, : case.reduction // MX_BLOCK] = scales[used]
     return Operand(wide[:, : physical // 2], wide_scales), dequantise(codes, scales)
+
+
+def _raw_rows(case: StageCase, used: torch.Tensor, physical: int) -> tuple[Operand, torch.Tensor]:
+    """Return rows that the kernel quantises, and what they stand for once it has."""
+    assert case.raw is not None
+    rows = _bf16_rows(case, len(used)).clamp(-6e4, 6e4).to(case.raw)
+    wide = torch.full((len(used), physical + ROW_MARGIN // 2), torch.nan, dtype=case.raw)
+    wide[used, : case.reduction] = rows[used]
+    return Operand(wide[:, :physical]), dequantise(*quantise_1x32(rows))
 
 
 def _bf16_rows(case: StageCase, rows: int) -> torch.Tensor:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NamedTuple
 
+import torch
+
 from aiter_moe.codegen.cktile import cktile
 from aiter_moe.codegen.constraints import legal_ksplit
 from aiter_moe.codegen.instance import Instance
@@ -79,6 +81,8 @@ SIZES = (
     Size(512, 128), Size(2880, 192), Size(3072, 384), Size(512, 640), Size(96, 32), Size(256, 1536)
 )  # fmt: skip
 TOKENS = (1, 3, 17, 129)
+FEW_TOKENS = (1, 3, 7)
+"""Of kernels that read the routing themselves, beside their block of 16."""
 TOPKS = (1, 4, 8)
 KSPLITS = (2, 1, 3, 4, 8)
 CONSTANTS: Mapping[ActivationType | None, tuple[ActivationConstants, ...]] = {
@@ -102,8 +106,8 @@ class Axis(NamedTuple):
 
 def axes_of(instance: Instance) -> tuple[Axis, ...]:
     """Return what varies from case to case of an instance, in a fixed order."""
-    first = instance.stage == 1
-    tokens = tuple(dict.fromkeys((*TOKENS, instance.block_m)))
+    first, direct = instance.stage == 1, instance.tile.direct
+    tokens = tuple(dict.fromkeys((*(FEW_TOKENS if direct else TOKENS), instance.block_m)))
     axes = (
         Axis("size", SIZES),
         Axis("tokens", tokens),
@@ -116,9 +120,17 @@ def axes_of(instance: Instance) -> tuple[Axis, ...]:
         Axis("doweight", (False, True) if first else (True, False)),
         Axis("bias", (False, True)),
         Axis("scales", tuple(Scales)),
+        Axis("raw", _raw_types(instance)),
     )
     narrowed = _cktile_values(instance) if instance.family else {}
     return tuple(Axis(axis.name, narrowed.get(axis.name, axis.values)) for axis in axes)
+
+
+def _raw_types(instance: Instance) -> tuple[torch.dtype | None, ...]:
+    """Return the types of rows that a kernel quantises itself; None: it gets codes."""
+    if instance.kind is not Kind.A4W4 or not instance.tile.direct:
+        return (None,)
+    return (None, torch.bfloat16, torch.float16)[: 3 if instance.stage == 1 else 2]
 
 
 def _cktile_values(instance: Instance) -> dict[str, tuple[Any, ...]]:
@@ -149,6 +161,8 @@ class StageCase:
         The routing weight multiplies in this stage.
     ksplit : int
         Parts of the reduction that a split-k kernel is told; else 1, or 0 for a4w4.
+    raw : torch.dtype or None
+        Type of the rows an a4w4 kernel quantises itself; None: it gets codes.
     seed : int
         Of activations, routing and biases, and of the order of waves on the emulator.
     """
@@ -165,6 +179,7 @@ class StageCase:
     doweight: bool
     bias: bool
     scales: Scales
+    raw: torch.dtype | None
     seed: int
 
     @property
@@ -232,6 +247,7 @@ class StageCase:
                 "interleaved" if self.gate_mode is GateMode.INTERLEAVE else "",
                 "weighted" if self.doweight else "",
                 "bias" if self.bias else "",
+                f"rows of {self.raw}".replace("torch.", "") if self.raw is not None else "",
                 "extreme scales" if self.scales is Scales.EXTREME else "",
                 f"seed {self.seed}",
             )

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from aiter_moe.codegen.gfx9.cuts import Built, Cut, Cuts, instances
+from aiter_moe.codegen.gfx9.direct import direct_instances
 from aiter_moe.codegen.instance import Instance, Output
 from aiter_moe.enums import Kind
 
@@ -46,10 +47,10 @@ TWO_HIGH = _ahead(2, 8, 1, 2, row_waves=2)
 # skipped: of each block the tile that runs most problems. Stage 2 adds by atomics only where a row
 # names it. Parts of the reduction fill a device whose row blocks are too few for it: up to 32 rows.
 BF16 = (Output.BF16,)
-REQUANTISED = (Output.BF16,)
-BOTH_WAYS = (Output.BF16,)
+REQUANTISED = (Output.FP4,)
+BOTH_WAYS = (Output.FP4, Output.BF16)
 ROWS = (Output.ROWS,)
-ROWS_OR_SUMS = (Output.ROWS,)
+ROWS_OR_SUMS = (Output.ROWS, Output.ATOMIC)
 
 STAGE1: dict[Kind, Cuts] = {
     Kind.A4W4: {
@@ -57,7 +58,7 @@ STAGE1: dict[Kind, Cuts] = {
         32: (Built(WIDE_FEW, BOTH_WAYS), Built(NARROW_FEW, REQUANTISED)),
         64: (Built(WIDE_DEEP, BOTH_WAYS), Built(NARROW_DEEP, REQUANTISED)),
         128: (Built(WIDE_SHALLOW, BOTH_WAYS),),
-        256: (Built(TWO_HIGH, BOTH_WAYS),),
+        256: (Built(TWO_HIGH, REQUANTISED),),
     },
     Kind.A16W4: {
         16: (Built(NARROW_FEW, BF16, split_k=True), Built(WIDE_FEW, BF16, split_k=True)),
@@ -84,6 +85,7 @@ STAGE2: dict[Kind, Cuts] = {
 
 
 def gfx950_instances() -> Iterator[Instance]:
-    """Yield every gfx950 instance: kinds x block_m x tiles x activations, in fixed order."""
+    """Yield every gfx950 instance: kinds x block_m x tiles x activations, then direct ones."""
     for kind in Kind:
         yield from instances("gfx950", kind, STAGE1[kind], STAGE2[kind])
+    yield from direct_instances("gfx950")

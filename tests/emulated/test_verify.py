@@ -12,6 +12,7 @@ import torch
 
 from aiter_moe.cli import main
 from aiter_moe.codegen.catalogue import catalogue
+from aiter_moe.codegen.instance import Output
 from aiter_moe.enums import ActivationType, Kind
 from aiter_moe.targets.base import Launcher
 from aiter_moe.targets.registry import Target, executing_target
@@ -27,13 +28,17 @@ HARD = {
 }  # fmt: skip
 
 
-def instance_of(target, kind, stage, split_k=False):
-    """A kernel of the smallest block that runs on any machine."""
+PLAIN = {1: Output.BF16, 2: Output.ROWS}
+
+
+def instance_of(target, kind, stage, split_k=False, output=None):
+    """A kernel of the smallest block that runs on any machine and leaves plain rows."""
     activation = ActivationType.Swiglu if stage == 1 else None
-    wanted = (kind, stage, split_k, 16, activation)
+    wanted = (kind, stage, split_k, 16, activation, output or PLAIN[stage])
     return next(
         i for i in catalogue(target)
-        if (i.kind, i.stage, i.split_k, i.block_m, i.activation) == wanted and not i.tile.requires
+        if (i.kind, i.stage, i.split_k, i.block_m, i.activation, i.tile.output) == wanted
+        and not i.tile.requires
     )  # fmt: skip
 
 
@@ -73,6 +78,21 @@ def test_right_kernels_pass(machines, target, kind, stage, split_k, spread):
     assert outcome.right, (outcome.reasons, outcome.faults)
     assert 0 < outcome.error < 4e-3
     assert bool(outcome.figures.instructions) is (target != "cpu")
+
+
+@pytest.mark.usefixtures("gfx950_compiler")
+@pytest.mark.parametrize("spread", [Spread.MASKED, Spread.LOCAL])
+@pytest.mark.parametrize(
+    ("kind", "stage", "output"),
+    [(Kind.A4W4, 1, Output.FP4), (Kind.A4W4, 2, Output.ATOMIC), (Kind.A16W4, 2, Output.ATOMIC),
+     (Kind.A4W4, 2, Output.FINAL), (Kind.A16W4, 2, Output.FINAL)],
+)  # fmt: skip
+def test_every_output_is_judged(machines, kind, stage, output, spread):
+    instance = instance_of("gfx950", kind, stage, output=output)
+    case = case_of(instance, spread=spread, tokens=7 if instance.tile.direct else 17)
+    outcome = run_case(make_ready(case, 0), machines("gfx950"))
+    assert outcome.right, (outcome.reasons, outcome.faults)
+    assert outcome.worst <= 1
 
 
 def test_no_token_for_this_rank_is_nothing_to_compute_and_nothing_written(machines, target):

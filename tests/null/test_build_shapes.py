@@ -50,11 +50,16 @@ REFUSED = {
     "rows of prefill for a decode": (
         problem(token=1), tile(Kind.A4W4, 1, 128), "leave most of 128 to padding",
     ),
-    "columns": (problem(token=512, inter_dim=64), tile(Kind.A4W4, 1, 32, strips=2, waves=4), "at most half"),
+    "columns": (
+        problem(token=512, inter_dim=64), tile(Kind.A4W4, 1, 32, strips=2, waves=4), "at most half",
+    ),
     "parts": (
         problem(Kind.A16W4, token=4096), tile(Kind.A16W4, 1, 32, split_k=True), "without parts",
     ),
-    "rounds": (problem(token=512), tile(Kind.A4W4, 1, 32, persistent=True), "fit the device at a time"),
+    "rounds": (
+        problem(token=128, inter_dim=128), tile(Kind.A4W4, 1, 32, persistent=True),
+        "fit the device at a time",
+    ),
 }  # fmt: skip
 
 

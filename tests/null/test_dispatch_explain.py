@@ -90,7 +90,9 @@ def test_an_unsupported_problem_is_explained_too():
 
 
 def test_the_command_prints_kernels_block_split_and_source():
-    result = CliRunner().invoke(APP, ["--token", "16", "--kind", "a4w4", *GPT_OSS])
+    few = CliRunner().invoke(APP, ["--token", "16", "--kind", "a4w4", *GPT_OSS])
+    assert "source    rule: up to 16 tokens without a sort" in few.output
+    result = CliRunner().invoke(APP, ["--token", "32", "--kind", "a4w4", *GPT_OSS])
     assert result.exit_code == 0, result.output
     lines = dict(line.split(maxsplit=1) for line in result.output.splitlines()[4:])
     assert lines == {

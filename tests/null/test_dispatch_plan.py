@@ -216,7 +216,8 @@ def test_a_few_tokens_run_without_a_sort_where_nothing_is_tuned(kind):
     assert found.direct and found.stage2.tile.direct and found.stage2.tile.output is Output.FINAL
     assert found.block_m == 16
     assert found.ksplit == (0 if kind == "a4w4" else 1)
-    assert any("without a sort" in reason for reason in found.reasons)
+    assert found.source == "rule: up to 16 tokens without a sort"
+    assert any("would take longer" in reason for reason in found.reasons)
     assert not warnings(found)
     assert not plan(problem(kind, token=32), kernels=with_direct()).direct
     assert not plan(problem(kind), kernels=with_direct((1,))).direct

@@ -50,7 +50,8 @@ def test_kernels_of_a_family_differ_in_activation_and_output_alone(chosen):
 def test_every_kernel_meets_every_value_of_every_axis(chosen):
     for family, found in chosen.items():
         for instance, cases in by_kernel(family, found.cases).items():
-            for name, values in REQUIRED.items():
+            few = {"tokens": {1, 3, 7}} if instance.tile.direct else {}
+            for name, values in (REQUIRED | few).items():
                 assert values <= {getattr(case, name) for case in cases}, (instance.name, name)
             assert {128, 192, 384, 640, 1536} <= {case.size.inter for case in cases}
             assert {512, 2880, 3072} <= {case.size.hidden for case in cases}
