@@ -19,6 +19,9 @@ from aiter_moe.enums import Kind
 from aiter_moe.formats import MX_BLOCK
 from aiter_moe.problem import Problem
 
+# Rows a wave from which on the loop of csrc/hip/rolling.h runs, and the most it can have.
+TALL_ROWS = 128
+
 
 def _whole_strips(problem: Problem, instance: Instance) -> str | None:
     tile = gfx9_tile(instance)
@@ -41,6 +44,32 @@ def _even_gather(problem: Problem, instance: Instance) -> str | None:
         return None
     if fragments % waves or (blocks % (fragments // waves) and fragments // waves % blocks):
         return f"{fragments} row fragments a step do not divide among {waves} waves by row tiles"
+    return None
+
+
+def _row_waves(problem: Problem, instance: Instance) -> str | None:
+    tile, tiles = gfx9_tile(instance), instance.block_m // 16
+    if tile.row_waves == 1:
+        return None
+    if instance.kind is not Kind.A4W4:
+        return f"{tile.row_waves} waves along the rows would all decode the same weights"
+    if tile.waves % tile.row_waves or tiles % (2 * tile.row_waves):
+        return (
+            f"{tile.waves} waves and {tiles} row tiles do not divide into {tile.row_waves} rows of "
+            "waves with whole strips of scales"
+        )
+    return None
+
+
+def _tall(problem: Problem, instance: Instance) -> str | None:
+    tile = gfx9_tile(instance)
+    rows = instance.block_m // tile.row_waves
+    if instance.kind is not Kind.A4W4 or rows < TALL_ROWS:
+        return None
+    if rows > TALL_ROWS or tile.strips > 2:
+        return f"{rows} rows x {tile.strips} strips a wave, whose sums leave too few registers"
+    if tile.strips == 2 and tile.depth > 1:
+        return f"{rows} rows a wave leave no registers for weights {tile.depth} steps ahead"
     return None
 
 
@@ -101,9 +130,11 @@ TILE_RULES: tuple[Rule, ...] = (
     Rule("gate and up in a wave", _whole_strips),
     Rule("workgroup size", _workgroup),
     Rule("even gather", _even_gather),
+    Rule("waves along the rows", _row_waves),
     Rule("stages of rows", _stages),
     Rule("LDS", _lds),
     Rule("registers", _vgprs),
+    Rule("tall tiles", _tall),
     Rule("loads in flight", _outstanding_loads),
     Rule("31-bit offsets", _offsets),
 )

@@ -87,6 +87,10 @@ def test_sizes_that_are_no_multiple_of_a_step_are_supported(kind, size):
     ("made", "word"),
     [
         (instance(strips=3), "half gate and half up"),
+        (instance(block_m=256, waves=8, depth=1, row_waves=3), "do not divide into 3 rows"),
+        (instance(Kind.A16W4, 128, row_waves=2), "decode the same weights"),
+        (instance(block_m=128, waves_per_simd=1), "no registers for weights 2 steps ahead"),
+        (instance(block_m=256, depth=1, waves_per_simd=1), "256 rows x 2 strips a wave"),
         (instance(waves=32), "threads"),
         (instance(Kind.A16W4, block_m=128), "bytes of LDS"),
         (instance(Kind.A16W4, block_m=16, waves=3), "do not divide"),
