@@ -100,7 +100,8 @@ def test_every_tier_names_its_kernels():
     tiers = tiers_of(shape_of(SMALL), "gfx950", tuple(Kind), (1, 512))
     for tier in tiers:
         assert {i.name for i, _ in tier.stages} <= set(tier.kernels)
-        assert [inspection.findings for inspection, _ in tier.stages] == [(), ()]
+        # rows of direct kernels are found by their vector units, block by block
+        assert tier.plan.direct or [i.findings for i, _ in tier.stages] == [(), ()]
         assert all(cost is not None for _, cost in tier.stages)
     assert [shape_view.promised(n) for n in (1, 16, 17)] == [2, 2, 5]
 
