@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from aiter_moe.codegen.gfx9.cuts import Built, Cut, Cuts, instances
+from aiter_moe.codegen.gfx9.direct import direct_instances
 from aiter_moe.codegen.instance import Instance, Output
 from aiter_moe.enums import Kind
 
@@ -41,5 +42,6 @@ STAGE2: Cuts = {
 
 
 def gfx942_instances() -> Iterator[Instance]:
-    """Yield every gfx942 instance: block_m x tiles x activations, in fixed order."""
+    """Yield every gfx942 instance: block_m x tiles x activations, then direct ones."""
     yield from instances("gfx942", Kind.A16W4, STAGE1, STAGE2)
+    yield from direct_instances("gfx942")

@@ -24,7 +24,7 @@ from aiter_moe.targets.arguments import StageArgs
 from aiter_moe.targets.base import DeviceFacts
 from aiter_moe.verdict import Overrides
 
-CATALOGUE = catalogue("gfx942")
+CATALOGUE = [i for i in catalogue("gfx942") if not i.tile.direct]
 FACTS = DeviceFacts("gfx942", 304)
 TILE = Gfx9Tile(
     stage=1, strips=2, waves=4, depth=1, stages=2, waves_per_simd=2, non_temporal=False,
