@@ -16,6 +16,7 @@ import torch
 
 from aiter_moe.codegen.gfx9 import Launch
 from aiter_moe.targets.base import DeviceFacts, RoutedTokens, SortedTokens
+from aiter_moe.targets.device_steps import admitted
 from aiter_moe.targets.emulator_library import (
     ALL_CHECKS,
     DEVICES,
@@ -96,13 +97,13 @@ class EmulatorLauncher(HipLauncher):
         self, routed: RoutedTokens, block_m: int, cleared: torch.Tensor | None = None
     ) -> SortedTokens:
         """Sort; ids out of range, weights that are not finite and wrong counts are refused."""
-        return super().sort(self.admit(routed), block_m, cleared)
+        check_values(admitted(routed))
+        return super().sort(routed, block_m, cleared)
 
     def admit(self, routed: RoutedTokens) -> RoutedTokens:
         """Return the routing as kernels read it; values that cannot be sorted are refused."""
-        routed = super().admit(routed)
-        check_values(routed)
-        return routed
+        check_values(admitted(routed))
+        return super().admit(routed)
 
     @contextmanager
     def _at(self, tensors: Sequence[torch.Tensor]) -> Iterator[Place]:

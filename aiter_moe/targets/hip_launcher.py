@@ -11,7 +11,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 import torch
@@ -108,8 +108,16 @@ class HipLauncher:
         return found
 
     def admit(self, routed: RoutedTokens) -> RoutedTokens:
-        """Return the routing as kernels read it; its values are not looked at."""
-        return device_steps.admitted(routed)
+        """Return the routing as kernels read it; its values are not looked at.
+
+        Kernels that need no sort know no token before their own: torch counts on from there, for
+        the few tokens that a cut may leave.
+        """
+        routed = device_steps.admitted(routed)
+        if routed.local_tokens is None or routed.first_token is None:
+            return routed
+        left = (routed.local_tokens - routed.first_token).clamp(0, routed.ids.shape[0])
+        return replace(routed, local_tokens=left, first_token=None)
 
     def quantise(
         self, x: torch.Tensor, routed: SortedTokens | None = None
