@@ -79,6 +79,8 @@ class HipLauncher:
     def __init__(self, runtime: HipRuntime, facts: DeviceFacts) -> None:
         self._runtime = runtime
         self._facts = facts
+        self.compute_units = facts.cu_num
+        """How many persistent kernels fill."""
         # Keyed by the instance's identity and the device: hashing an instance costs more than
         # queueing a kernel.
         self._modules: dict[tuple[int, int], Module] = {}
@@ -172,7 +174,7 @@ class HipLauncher:
                 f"{instance.name} is a kernel of target {instance.target} and cannot run on "
                 f"{self._facts.gfx}"
             )
-        steps = launches(instance, args)
+        steps = launches(instance, args, self.compute_units)
         with self._at(tensors) as place:
             module = self._module(instance, place.device, lambda: self._load(instance))
             for step in steps:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from aiter_moe.codegen.gfx9.tile import Gfx9Tile
 from aiter_moe.codegen.instance import ACTIVATIONS, Instance, Output
-from aiter_moe.enums import Kind
+from aiter_moe.enums import ActivationType, Kind
 
 
 class Cut(NamedTuple):
@@ -37,11 +37,14 @@ class Built:
         What kernels leave behind: one kernel each.
     split_k : bool
         Also in parts of the reduction.
+    activations : tuple of ActivationType
+        Of stage 1.
     """
 
     cut: Cut
     outputs: tuple[Output, ...]
     split_k: bool = False
+    activations: tuple[ActivationType, ...] = ACTIVATIONS
 
 
 Cuts = Mapping[int, tuple[Built, ...]]
@@ -69,5 +72,5 @@ def _stage1(target: str, kind: Kind, block_m: int, one: Built) -> Iterator[Insta
     for split_k in (False, True) if one.split_k else (False,):
         for output in one.outputs:
             tile = tile_of(1, one.cut, output, split_k=split_k)
-            for activation in ACTIVATIONS:
+            for activation in one.activations:
                 yield Instance(target, kind, 1, block_m, activation, split_k, tile)

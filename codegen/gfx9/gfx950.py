@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from aiter_moe.codegen.gfx9.cuts import Built, Cut, Cuts, instances
 from aiter_moe.codegen.gfx9.direct import direct_instances
 from aiter_moe.codegen.instance import Instance, Output
-from aiter_moe.enums import Kind
+from aiter_moe.enums import ActivationType, Kind
 
 
 def _ahead(  # noqa: PLR0913 - the fields of a cut
@@ -37,6 +37,7 @@ NARROW_DEEP = _ahead(2, 2, 2, 2)
 WIDE_DEEP = _ahead(2, 4, 2, 2)
 WIDE_DEEP_ROUND = _ahead(2, 4, 2, 2, persistent=True)
 ONE_STRIP_DEEP = _ahead(1, 4, 2, 2)
+ONE_STRIP_ROUND = _ahead(1, 4, 2, 2, persistent=True)
 WIDE_SHALLOW = _ahead(2, 4, 1, 2)
 WIDER_SHALLOW = _ahead(2, 8, 1, 2)
 ONE_STRIP_SHALLOW = _ahead(1, 4, 1, 2)
@@ -46,6 +47,8 @@ TWO_HIGH = _ahead(2, 8, 1, 2, row_waves=2)
 # Stage 1 of a4w4 requantises its rows where stage 2 reads fp4, and leaves bf16 where that is
 # skipped: of each block the tile that runs most problems. Stage 2 adds by atomics only where a row
 # names it. Parts of the reduction fill a device whose row blocks are too few for it: up to 32 rows.
+# A prefill has rounds of work items, and a persistent kernel starts its workgroups once: tiles that
+# have registers left for the loop (in stage 1 two activations do without spills).
 BF16 = (Output.BF16,)
 REQUANTISED = (Output.FP4,)
 BOTH_WAYS = (Output.FP4, Output.BF16)
@@ -56,7 +59,15 @@ STAGE1: dict[Kind, Cuts] = {
     Kind.A4W4: {
         16: (Built(NARROW_FEW, REQUANTISED), Built(WIDE_FEW, BOTH_WAYS)),
         32: (Built(WIDE_FEW, BOTH_WAYS), Built(NARROW_FEW, REQUANTISED)),
-        64: (Built(WIDE_DEEP, BOTH_WAYS), Built(NARROW_DEEP, REQUANTISED)),
+        64: (
+            Built(WIDE_DEEP, BOTH_WAYS),
+            Built(NARROW_DEEP, REQUANTISED),
+            Built(
+                WIDE_DEEP_ROUND,
+                REQUANTISED,
+                activations=(ActivationType.Silu, ActivationType.Swiglu),
+            ),
+        ),
         128: (Built(WIDE_SHALLOW, BOTH_WAYS),),
         256: (Built(TWO_HIGH, REQUANTISED),),
     },
@@ -71,8 +82,16 @@ STAGE2: dict[Kind, Cuts] = {
     Kind.A4W4: {
         16: (Built(ONE_STRIP_FEW, ROWS_OR_SUMS), Built(WIDE_FEW, ROWS_OR_SUMS)),
         32: (Built(WIDE_FEW, ROWS_OR_SUMS), Built(ONE_STRIP_FEW, ROWS_OR_SUMS)),
-        64: (Built(WIDE_DEEP, ROWS_OR_SUMS), Built(ONE_STRIP_DEEP, ROWS_OR_SUMS)),
-        128: (Built(WIDE_SHALLOW, ROWS_OR_SUMS), Built(ONE_STRIP_DEEP, ROWS)),
+        64: (
+            Built(WIDE_DEEP, ROWS_OR_SUMS),
+            Built(ONE_STRIP_DEEP, ROWS_OR_SUMS),
+            Built(WIDE_DEEP_ROUND, ROWS),
+        ),
+        128: (
+            Built(WIDE_SHALLOW, ROWS_OR_SUMS),
+            Built(ONE_STRIP_DEEP, ROWS),
+            Built(ONE_STRIP_ROUND, ROWS),
+        ),
         256: (Built(TWO_HIGH, ROWS_OR_SUMS),),
     },
     Kind.A16W4: {

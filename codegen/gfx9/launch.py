@@ -55,18 +55,22 @@ def work_items(instance: Instance, args: ctypes.Structure) -> int:
     return blocks * columns * (max(args.ksplit, 1) if instance.split_k else 1)
 
 
-def groups(instance: Instance, args: ctypes.Structure) -> int:
+def groups(instance: Instance, args: ctypes.Structure, compute_units: int | None = None) -> int:
     """Return the workgroups of a stage kernel: a multiple of the XCDs (csrc/hip/work.h).
 
-    One for each work item, or, for a persistent kernel, as many as the device holds at a time.
+    One for each work item, or, for a persistent kernel, as many as `compute_units` hold at a time
+    (None: those of the whole device).
     """
     items = work_items(instance, args)
     if gfx9_tile(instance).persistent:
-        items = min(items, device_of(instance).compute_units * workgroups_per_cu(instance))
+        units = compute_units or device_of(instance).compute_units
+        items = min(items, units * workgroups_per_cu(instance))
     return round_up(items, XCDS)
 
 
-def launches(instance: Instance, args: ctypes.Structure) -> tuple[Launch, ...]:
+def launches(
+    instance: Instance, args: ctypes.Structure, compute_units: int | None = None
+) -> tuple[Launch, ...]:
     """Return the kernels of one stage in launch order: the GEMM, and the finish of a split.
 
     Parameters
@@ -75,6 +79,8 @@ def launches(instance: Instance, args: ctypes.Structure) -> tuple[Launch, ...]:
         An instance for a gfx9 GPU, of whatever family.
     args : StageArgs
         The arguments it will be started with (`aiter_moe.targets.arguments`).
+    compute_units : int or None
+        Of the device, which persistent kernels fill; None: of a whole GPU.
 
     Raises
     ------
@@ -93,7 +99,13 @@ def launches(instance: Instance, args: ctypes.Structure) -> tuple[Launch, ...]:
     if isinstance(instance.tile, DirectTile):
         grid = (direct_groups(instance, args), 1, 1)
         return (Launch(instance.name, grid, instance.tile.threads),)
-    found = [Launch(instance.name, (groups(instance, args), 1, 1), gfx9_tile(instance).threads)]
+    found = [
+        Launch(
+            instance.name,
+            (groups(instance, args, compute_units), 1, 1),
+            gfx9_tile(instance).threads,
+        )
+    ]
     if instance.split_k:
         finish = (ceil_div(args.sorted_rows, FINISH_ROWS), ceil_div(args.n, FINISH_COLUMNS), 1)
         found.append(Launch(instance.name + FINISH_SUFFIX, finish, FINISH_THREADS))
