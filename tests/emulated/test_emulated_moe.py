@@ -207,9 +207,9 @@ def test_long_calls_are_cut_into_runs_without_a_trace(monkeypatch):
     p = random_problem(17, 128, 128, 4, 2)
     local = torch.tensor([13], dtype=torch.int32)
     # of one block, since runs of a few tokens would take kernels without a sort
-    whole = run(p, ActivationType.Silu, Kind.A4W4, num_local_tokens=local, block_m=64)
+    whole = run(p, ActivationType.Silu, Kind.A4W4, num_local_tokens=local, block_size_M=64)
     monkeypatch.setattr("aiter_moe.forward.RUN_BYTES", 5 * 4 * 2 * 128)
-    cut = run(p, ActivationType.Silu, Kind.A4W4, num_local_tokens=local, block_m=64)
+    cut = run(p, ActivationType.Silu, Kind.A4W4, num_local_tokens=local, block_size_M=64)
     assert torch.equal(cut, whole)
 
 
