@@ -232,7 +232,9 @@ def verify(  # noqa: PLR0913, PLR0917 - each is an option of the command line
     full: Annotated[
         bool,
         typer.Option(
-            "--full/--quick", help="Every combination of the axes (days), or every pair of values."
+            "--full/--quick",
+            help="Every combination of the axes for every kernel (days), or every pair of values "
+            "over the kernels that differ in activation and output alone.",
         ),
     ] = False,
     json_file: Annotated[

@@ -12,7 +12,7 @@ from aiter_moe import dtypes
 from aiter_moe.codegen.catalogue import catalogue, instances_for
 from aiter_moe.codegen.gfx9 import Gfx9Tile, Launch, launches
 from aiter_moe.codegen.gfx9.device import DEVICES
-from aiter_moe.codegen.gfx9.resources import lds_bytes, vgpr_estimate
+from aiter_moe.codegen.gfx9.resources import lds_bytes, vgpr_estimate, workgroups_per_cu
 from aiter_moe.codegen.instance import ACTIVATIONS, BLOCK_M, Instance
 from aiter_moe.codegen.render import render
 from aiter_moe.enums import ActivationType, Kind
@@ -131,6 +131,21 @@ def test_a_grid_covers_rows_columns_and_parts():
         Launch(made.name + "_finish", (256, 2, 1), 256),
     )
     assert launches(instance(stage=2), arguments(n=2880, k=384, w_rows=2880))[0].grid == (384, 1, 1)
+
+
+def test_persistent_kernels_fill_the_compute_units_there_are():
+    made = instance(block_m=64, persistent=True)
+    assert launches(made, arguments(sorted_rows=1 << 16))[0].grid == (512, 1, 1)
+    assert launches(made, arguments(sorted_rows=1 << 16), 20)[0].grid == (40, 1, 1)
+    assert launches(made, arguments(sorted_rows=64), 20)[0].grid == (8, 1, 1)  # 3 work items
+
+
+def test_a_compute_unit_holds_what_registers_lds_and_barriers_leave_room_for():
+    assert workgroups_per_cu(instance()) == 2  # 8 waves of half the registers
+    assert workgroups_per_cu(instance(waves=2)) == 4
+    assert workgroups_per_cu(instance(waves_per_simd=1)) == 1
+    assert workgroups_per_cu(instance(Kind.A16W4, block_m=64, depth=2)) == 1  # 96 KiB of LDS
+    assert workgroups_per_cu(instance(waves=2, waves_per_simd=8, block_m=16, depth=1)) == 16
 
 
 @pytest.mark.parametrize(
