@@ -33,23 +33,22 @@ def instance_of(
     target: str, kind: Kind, stage: int, block_m: int, activation: ActivationType | None = None,
     *, split_k: bool = False, widest: bool = True,
 ) -> Instance:  # fmt: skip
-    """Return the widest (or narrowest) tile's instance with these fields."""
+    """Return the widest (or narrowest) tile with these fields, such that it leaves plain rows."""
     wanted = (kind, stage, block_m, activation, split_k)
     found = [
         i for i in catalogue(target)
         if (i.kind, i.stage, i.block_m, i.activation, i.split_k) == wanted and not i.tile.direct
     ]  # fmt: skip
-    return sorted(found, key=lambda i: i.tile.parameters()["threads"] * i.tile.block_n)[
-        -1 if widest else 0
-    ]
-
-
-gfx950 = partial(instance_of, "gfx950")
+    found.sort(key=lambda i: i.tile.parameters()["threads"] * i.tile.block_n)
+    return with_output(found[-1 if widest else 0], Output.BF16 if stage == 1 else Output.ROWS)
 
 
 def with_output(instance: Instance, output: Output) -> Instance:
     """Return the same tile with another epilogue."""
     return replace(instance, tile=replace(gfx9_tile(instance), output=output))
+
+
+gfx950 = partial(instance_of, "gfx950")
 
 
 def assembly(instance: Instance) -> Path:
