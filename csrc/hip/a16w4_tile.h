@@ -14,6 +14,7 @@ template <class ShapeT> struct A16W4 {
   static constexpr int x_requests = used_fragments / Shape::waves;
   static constexpr int stage_bytes = used_fragments * RowLayout::pitch;
   static constexpr int w_requests = Weights<Shape>::requests;
+  static constexpr bool reads_early = false;  // no registers are left over
   static constexpr int x_step_bytes = step_k * 2;
   static constexpr bool rolling = false;
   static_assert(Shape::column_waves == Shape::waves && used_fragments % Shape::waves == 0,

@@ -27,27 +27,6 @@ AITER_MOE_DEVICE void gate_before_up(const StageArgs& a, Accumulators<Operands>&
   });
 }
 
-// Calls use(Item, Work, sums) for every item of this workgroup with its sums of gate and up.
-template <class Operands, bool Persistent, class Use>
-AITER_MOE_DEVICE void each_stage1_block(const StageArgs& a, int parts, Use use) {
-  using Shape = typename Operands::Shape;
-  static_assert(Shape::strips % 2 == 0, "a wave holds gate and up of its columns");
-  constexpr int groups_per_wave = Shape::strips / 2;
-  const WorkOrder order = work_order<Shape>(a, groups_per_wave, parts);
-  each_item<Persistent, Shape::waves * wave_lanes>(order, [&](Item item) {
-    Operands operands;
-    Accumulators<Operands> sums;
-    operands.work = block_work<Shape>(a, item, groups_per_wave, parts);
-    operands.strips = wave_strips<Shape>(a, operands.work.expert, [&](int i) {
-      return gate_up_strip(a, operands.work.group + i / 2, i % 2);
-    });
-    operands.gather(a, a.tokens, [](Slot s) { return s.token; });
-    accumulate(sums, operands);
-    gate_before_up<Operands>(a, sums);
-    use(item, operands.work, sums);
-  });
-}
-
 // Calls f<pair>(group) for the groups of 32 columns of a wave that lie inside n.
 template <class Shape, class F>
 AITER_MOE_DEVICE void each_pair(const StageArgs& a, int first_group, F f) {
@@ -89,47 +68,92 @@ template <Activation Which, class Shape> struct Finish {
   }
 };
 
-template <Activation Which, class Operands, class Work>
-AITER_MOE_DEVICE void store_bf16_rows(
-    const StageArgs& a, const Work& work, Accumulators<Operands>& sums) {
-  using Shape = typename Operands::Shape;
+// bf16 rows token * topk + slot.
+template <Activation Which, class Shape> struct Bf16Rows {
   Slot slot[Shape::row_tiles];
-  unroll<Shape::row_tiles>(
-      [&]<int m>() { slot[m] = work.rows.slot(a, work.row + m * 16 + row_of_lane()); });
-  const Finish<Which, Shape> finish(a, work);
-  unroll<Shape::row_tiles>([&]<int m>() {
-    auto* row = bf16_row(a, slot[m]) + quarter_of_lane() * 4;
-    each_pair<Shape>(a, work.group, [&]<int pair>(int group) {
-      unroll<2>([&]<int half>() {
-        const f32x4 values = finish.template operator()<m, pair, half>(a, sums[m]);
-        if (slot[m].used) store_bf16x4(row + group * strip_rows + half * 16, values);
+  Finish<Which, Shape> finish;
+
+  template <class Work>
+  AITER_MOE_DEVICE Bf16Rows(const StageArgs& a, Item, const Work& work) : finish(a, work) {
+    unroll<Shape::row_tiles>(
+        [&]<int m>() { slot[m] = work.rows.slot(a, work.row + m * 16 + row_of_lane()); });
+  }
+  template <class Work, class Sums>
+  AITER_MOE_DEVICE void store(const StageArgs& a, const Work& work, Sums& sums) const {
+    unroll<Shape::row_tiles>([&]<int m>() {
+      auto* row = bf16_row(a, slot[m]) + quarter_of_lane() * 4;
+      each_pair<Shape>(a, work.group, [&]<int pair>(int group) {
+        unroll<2>([&]<int half>() {
+          const f32x4 values = finish.template operator()<m, pair, half>(a, sums[m]);
+          if (slot[m].used) store_bf16x4(row + group * strip_rows + half * 16, values);
+        });
       });
     });
-  });
-}
+  }
+};
 
-template <class Operands, Activation Which, bool Persistent>
-AITER_MOE_DEVICE void stage1(const StageArgs& a) {
-  each_stage1_block<Operands, Persistent>(
-      a, 1, [&](Item, auto& work, auto& sums) { store_bf16_rows<Which>(a, work, sums); });
-}
+// Sums of one of ksplit parts to the workspace; activation is left to `finish_split`.
+template <class Shape> struct PartialSums {
+  int part;
+  bool used[Shape::row_tiles];
 
-// One of ksplit parts: sums to the workspace, activation left to `finish_split`.
-template <class Operands, bool Persistent> AITER_MOE_DEVICE void stage1_part(const StageArgs& a) {
-  using Shape = typename Operands::Shape;
-  each_stage1_block<Operands, Persistent>(a, a.ksplit, [&](Item item, auto& work, auto& sums) {
+  template <class Work>
+  AITER_MOE_DEVICE PartialSums(const StageArgs& a, Item item, const Work& work) : part(item.part) {
+    unroll<Shape::row_tiles>(
+        [&]<int m>() { used[m] = work.rows.slot(a, work.row + m * 16 + row_of_lane()).used; });
+  }
+  template <class Work, class Sums>
+  AITER_MOE_DEVICE void store(const StageArgs& a, const Work& work, Sums& sums) const {
     unroll<Shape::row_tiles>([&]<int m>() {
-      const int row = work.row + m * 16 + row_of_lane();
-      if (!work.rows.slot(a, row).used) return;
-      float* to = a.workspace + partial_offset(a, item.part, work.rows.first + row) +
-                  quarter_of_lane() * 4;
+      if (!used[m]) return;
+      const int row = work.rows.first + work.row + m * 16 + row_of_lane();
+      float* to = a.workspace + partial_offset(a, part, row) + quarter_of_lane() * 4;
       each_pair<Shape>(a, work.group, [&]<int pair>(int group) {
         unroll<4>([&]<int i>() {
           store_f32x4(to + group * strip_rows + i % 2 * 16 + i / 2 * a.n, sums[m][4 * pair + i]);
         });
       });
     });
+  }
+};
+
+// Has Results finish the sums of gate and up of every item of this workgroup; what that needs is
+// read when Results is made.
+template <class Operands, class Results, bool Persistent>
+AITER_MOE_DEVICE void each_stage1_block(const StageArgs& a, int parts) {
+  using Shape = typename Operands::Shape;
+  static_assert(Shape::strips % 2 == 0, "a wave holds gate and up of its columns");
+  constexpr int groups_per_wave = Shape::strips / 2;
+  const WorkOrder order = work_order<Shape>(a, groups_per_wave, parts);
+  each_item<Persistent, Shape::waves * wave_lanes>(order, [&](Item item) {
+    Operands operands;
+    Accumulators<Operands> sums;
+    operands.work = block_work<Shape>(a, item, groups_per_wave, parts);
+    operands.strips = wave_strips<Shape>(a, operands.work.expert, [&](int i) {
+      return gate_up_strip(a, operands.work.group + i / 2, i % 2);
+    });
+    operands.gather(a, a.tokens, [](Slot s) { return s.token; });
+    if constexpr (Operands::reads_early) {
+      const Results results(a, item, operands.work);
+      accumulate(sums, operands);
+      gate_before_up<Operands>(a, sums);
+      results.store(a, operands.work, sums);
+    } else {
+      accumulate(sums, operands);
+      gate_before_up<Operands>(a, sums);
+      const Results results(a, item, operands.work);
+      results.store(a, operands.work, sums);
+    }
   });
+}
+
+template <class Operands, Activation Which, bool Persistent>
+AITER_MOE_DEVICE void stage1(const StageArgs& a) {
+  each_stage1_block<Operands, Bf16Rows<Which, typename Operands::Shape>, Persistent>(a, 1);
+}
+
+template <class Operands, bool Persistent> AITER_MOE_DEVICE void stage1_part(const StageArgs& a) {
+  each_stage1_block<Operands, PartialSums<typename Operands::Shape>, Persistent>(a, a.ksplit);
 }
 
 }  // namespace aiter_moe::hip

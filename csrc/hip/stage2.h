@@ -11,9 +11,95 @@ namespace aiter_moe::hip {
 
 enum class Down { rows, atomic };
 
-// Calls use(Work, sums) for every item of this workgroup with its sums of output columns.
-template <class Operands, bool Persistent, class Use>
-AITER_MOE_DEVICE void each_stage2_block(const StageArgs& a, Use use) {
+// Calls f<strip>(column) for the strips of a wave that lie inside n.
+template <class Shape, class F>
+AITER_MOE_DEVICE void each_strip(const StageArgs& a, int first_group, F f) {
+  unroll<Shape::strips>([&]<int strip>() {
+    const int column = (first_group + strip) * strip_rows;
+    if (column < a.n) f.template operator()<strip>(column);
+  });
+}
+
+// What the sums of a wave are finished with, asked for all at once. Lane l holds columns
+// 4 * (l / 16) onwards of each 16.
+template <class Shape> struct DownRows {
+  Slot slot[Shape::row_tiles];
+  float weight[Shape::row_tiles];
+  f32x4 bias[Shape::weight_tiles];
+
+  template <class Work> AITER_MOE_DEVICE DownRows(const StageArgs& a, const Work& work) {
+    const auto row = [&](int m) { return work.row + m * 16 + row_of_lane(); };
+    unroll<Shape::row_tiles>([&]<int m>() {
+      slot[m] = work.rows.slot(a, row(m));
+      weight[m] = 1.0f;
+    });
+    unroll<Shape::weight_tiles>([&]<int t>() { bias[t] = f32x4{0, 0, 0, 0}; });
+    if (a.bias) load_bias(a, work);
+    if (a.doweight) {
+      unroll<Shape::row_tiles>([&]<int m>() { weight[m] = work.rows.weight(a, row(m)); });
+    }
+  }
+  template <class Work> AITER_MOE_DEVICE void load_bias(const StageArgs& a, const Work& work) {
+    const float* expert = a.bias + static_cast<i64>(work.expert) * a.bias_stride;
+    each_strip<Shape>(a, work.group, [&]<int strip>(int column) {
+      unroll<2>([&]<int i>() {
+        bias[2 * strip + i] = load_f32x4(expert + column + i * 16, quarter_of_lane() * 4);
+      });
+    });
+  }
+
+  // Calls put(address, values) for 4 columns at a time of the rows in use; row_of(slot) is the
+  // address of an output row.
+  template <class Work, class Sums, class RowOf, class Put>
+  AITER_MOE_DEVICE void each_quad(
+      const StageArgs& a, const Work& work, Sums& sums, RowOf row_of, Put put) const {
+    unroll<Shape::row_tiles>([&]<int m>() {
+      if (!slot[m].used) return;
+      auto* row = row_of(slot[m]) + quarter_of_lane() * 4;
+      each_strip<Shape>(a, work.group, [&]<int strip>(int column) {
+        unroll<2>([&]<int i>() {
+          constexpr int t = 2 * strip + i;
+          put(row + column + i * 16, (sums[m][t] + bias[t]) * weight[m]);
+        });
+      });
+    });
+  }
+
+  template <class Work, class Sums>
+  AITER_MOE_DEVICE void store(const StageArgs& a, const Work& work, Sums& sums) const {
+    const auto row_of = [&](Slot s) {
+      const int row = s.token * a.topk + s.slot;
+      return global(static_cast<float*>(a.out)) + row_offset(row, a.out_stride);
+    };
+    each_quad(a, work, sums, row_of, [](float AITER_MOE_GLOBAL* to, f32x4 values) {
+      *reinterpret_cast<f32x4_row AITER_MOE_GLOBAL*>(to) = values;
+    });
+  }
+  template <class T, class Work, class Sums>
+  AITER_MOE_DEVICE void add_as(const StageArgs& a, const Work& work, Sums& sums) const {
+    const auto row_of = [&](Slot s) {
+      return global(static_cast<T*>(a.out)) + row_offset(s.token, a.out_stride);
+    };
+    each_quad(a, work, sums, row_of,
+              [](T AITER_MOE_GLOBAL* to, f32x4 values) { add4(to, values); });
+  }
+  template <class Work, class Sums>
+  AITER_MOE_DEVICE void add(const StageArgs& a, const Work& work, Sums& sums) const {
+    switch (static_cast<ElementType>(a.out_type)) {
+      case ElementType::f16: return add_as<_Float16>(a, work, sums);
+      case ElementType::f32: return add_as<float>(a, work, sums);
+      default: return add_as<__bf16>(a, work, sums);
+    }
+  }
+  template <Down To, class Work, class Sums>
+  AITER_MOE_DEVICE void put_down(const StageArgs& a, const Work& work, Sums& sums) const {
+    if constexpr (To == Down::rows) store(a, work, sums);
+    else add(a, work, sums);
+  }
+};
+
+template <class Operands, Down To, bool Persistent>
+AITER_MOE_DEVICE void stage2(const StageArgs& a) {
   using Shape = typename Operands::Shape;
   const WorkOrder order = work_order<Shape>(a, Shape::strips, 1);
   each_item<Persistent, Shape::waves * wave_lanes>(order, [&](Item item) {
@@ -24,83 +110,14 @@ AITER_MOE_DEVICE void each_stage2_block(const StageArgs& a, Use use) {
     operands.strips = wave_strips<Shape>(
         a, work.expert, [&](int i) { return down_strip(a, work.group + i); });
     operands.gather(a, a.tokens * a.topk, [&](Slot s) { return s.token * a.topk + s.slot; });
-    accumulate(sums, operands);
-    use(work, sums);
-  });
-}
-
-// Calls f<strip>(column) for the strips of a wave that lie inside n.
-template <class Shape, class F>
-AITER_MOE_DEVICE void each_strip(const StageArgs& a, int first_group, F f) {
-  unroll<Shape::strips>([&]<int strip>() {
-    const int column = (first_group + strip) * strip_rows;
-    if (column < a.n) f.template operator()<strip>(column);
-  });
-}
-
-// Calls store(row, column, values) with the finished values of 4 columns, for the rows of the wave
-// that are used; row_of(slot) is the address of an output row.
-template <class Shape, class Work, class Sums, class RowOf, class Store>
-AITER_MOE_DEVICE void finish_rows_of(
-    const StageArgs& a, const Work& work, Sums& sums, RowOf row_of, Store store) {
-  Slot slot[Shape::row_tiles];
-  float weight[Shape::row_tiles];
-  f32x4 bias[Shape::weight_tiles];
-  unroll<Shape::row_tiles>([&]<int m>() {
-    slot[m] = work.rows.slot(a, work.row + m * 16 + row_of_lane());
-    weight[m] = 1.0f;
-  });
-  unroll<Shape::weight_tiles>([&]<int t>() { bias[t] = f32x4{0, 0, 0, 0}; });
-  if (a.doweight) {
-    unroll<Shape::row_tiles>(
-        [&]<int m>() { weight[m] = work.rows.weight(a, work.row + m * 16 + row_of_lane()); });
-  }
-  if (a.bias) {
-    const float* expert = a.bias + static_cast<i64>(work.expert) * a.bias_stride;
-    each_strip<Shape>(a, work.group, [&]<int strip>(int column) {
-      unroll<2>([&]<int i>() {
-        bias[2 * strip + i] = load_f32x4(expert + column + i * 16, quarter_of_lane() * 4);
-      });
-    });
-  }
-  unroll<Shape::row_tiles>([&]<int m>() {
-    if (!slot[m].used) return;
-    auto* row = row_of(slot[m]) + quarter_of_lane() * 4;
-    each_strip<Shape>(a, work.group, [&]<int strip>(int column) {
-      unroll<2>([&]<int i>() {
-        constexpr int t = 2 * strip + i;
-        store(row + column + i * 16, (sums[m][t] + bias[t]) * weight[m]);
-      });
-    });
-  });
-}
-
-template <class Shape, class T, class Work, class Sums>
-AITER_MOE_DEVICE void add_rows(const StageArgs& a, const Work& work, Sums& sums) {
-  finish_rows_of<Shape>(
-      a, work, sums,
-      [&](Slot s) { return global(static_cast<T*>(a.out)) + row_offset(s.token, a.out_stride); },
-      [](T AITER_MOE_GLOBAL* to, f32x4 values) { add4(to, values); });
-}
-
-template <class Operands, Down To, bool Persistent>
-AITER_MOE_DEVICE void stage2(const StageArgs& a) {
-  using Shape = typename Operands::Shape;
-  each_stage2_block<Operands, Persistent>(a, [&](auto& work, auto& sums) {
-    if constexpr (To == Down::rows) {
-      const auto row_of = [&](Slot s) {
-        const int row = s.token * a.topk + s.slot;
-        return global(static_cast<float*>(a.out)) + row_offset(row, a.out_stride);
-      };
-      finish_rows_of<Shape>(a, work, sums, row_of, [](float AITER_MOE_GLOBAL* to, f32x4 values) {
-        *reinterpret_cast<f32x4_row AITER_MOE_GLOBAL*>(to) = values;
-      });
+    if constexpr (Operands::reads_early) {
+      const DownRows<Shape> rows(a, work);
+      accumulate(sums, operands);
+      rows.template put_down<To>(a, work, sums);
     } else {
-      switch (static_cast<ElementType>(a.out_type)) {
-        case ElementType::f16: return add_rows<Shape, _Float16>(a, work, sums);
-        case ElementType::f32: return add_rows<Shape, float>(a, work, sums);
-        default: return add_rows<Shape, __bf16>(a, work, sums);
-      }
+      accumulate(sums, operands);
+      const DownRows<Shape> rows(a, work);
+      rows.template put_down<To>(a, work, sums);
     }
   });
 }
