@@ -174,14 +174,13 @@ def _judge_sums(prepared: Prepared, want: torch.Tensor, left: Left) -> Judgement
     slots = want.nan_to_num(0.0).view(case.tokens, case.topk, -1)
     sums, magnitudes = slots.sum(1), slots.abs().sum(1)
     got = left.given[0].inside.cpu()
+    exact = allowed_by(tolerance_of(2, case.reduction), magnitudes)
     if case.instance.tile.output is Output.FINAL:
-        bf16 = Tolerance(BF16_TOLERANCE, BF16_UNIT, 0.0)
-        exact = tolerance_of(2, case.reduction)
-        allowed = allowed_by(bf16, sums) + allowed_by(exact, magnitudes)
+        allowed = exact + allowed_by(Tolerance(BF16_TOLERANCE, BF16_UNIT, 0.0), sums)
         whole = BF16_TOLERANCE
     else:
         # the product and the partial sum are rounded at every addition
-        allowed = magnitudes * (1.02 * BF16_UNIT * (case.topk + 1))
+        allowed = exact + magnitudes * (1.02 * BF16_UNIT * (case.topk + 1))
         whole = 0.5 * float(allowed.norm() / sums.norm().clamp(min=1e-300))
     judged = judge_within(got[:, : case.columns], sums, allowed, whole)
     if bool(got[:, case.columns :].any()):

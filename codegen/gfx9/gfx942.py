@@ -24,7 +24,8 @@ WIDER = Cut(2, 8, 1, 2, 2, False)
 TALL = Cut(2, 4, 1, 1, 1, False)
 ONE_STRIP_DEEP = Cut(1, 4, 3, 2, 2, True)
 
-# Parts of the reduction fill a device whose row blocks are too few; from 64 rows on none are.
+# Parts of the reduction fill a device whose row blocks are too few; from 64 rows on none are. Of
+# each block one tile of stage 2 also adds by atomics, where a row names it.
 BF16, ROWS, BOTH = (Output.BF16,), (Output.ROWS,), (Output.ROWS, Output.ATOMIC)
 
 STAGE1: Cuts = {
@@ -34,10 +35,10 @@ STAGE1: Cuts = {
     128: (Built(TALL, BF16),),
 }
 STAGE2: Cuts = {
-    16: (Built(ONE_STRIP_DEEP, ROWS), Built(WIDE_DEEP, ROWS)),
-    32: (Built(WIDE_FEW, ROWS),),
-    64: (Built(WIDE, ROWS), Built(WIDER, ROWS)),
-    128: (Built(TALL, ROWS),),
+    16: (Built(ONE_STRIP_DEEP, BOTH), Built(WIDE_DEEP, ROWS)),
+    32: (Built(WIDE_FEW, BOTH),),
+    64: (Built(WIDE, BOTH), Built(WIDER, ROWS)),
+    128: (Built(TALL, BOTH),),
 }
 
 
