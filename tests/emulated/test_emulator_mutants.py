@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 from cpu_kernels import Case, Shape, bound, make_case, relative_l2
-from gfx9_kernels import Run, run
+from gfx9_kernels import Run, run, with_output
 from kernel_mutants import Mutant, mutated_code
 
 from aiter_moe.codegen.catalogue import catalogue
-from aiter_moe.codegen.instance import Instance
+from aiter_moe.codegen.instance import Instance, Output
 from aiter_moe.enums import ActivationType, Kind
 from aiter_moe.targets.emulator_report import EmulatorFaultError, FaultKind
 
@@ -131,12 +131,14 @@ MISTAKES = {
 
 
 def instance_of(kernel: str, stage: int = 1, **fields: object) -> Instance:
-    """Return the first instance of "<target> <kind> [<rows>]" in the catalogue, of 32 rows."""
+    """Return the first tile of "<target> <kind> [<rows>]" in the catalogue, of 32 rows else."""
     target, kind, *rows = kernel.split()
     activation = ActivationType.Silu if stage == 1 else None
     wanted = {"kind": Kind(kind), "stage": stage, "activation": activation,
               "block_m": int(rows[0]) if rows else 32, "split_k": False} | fields  # fmt: skip
-    return next(i for i in catalogue(target) if all(getattr(i, k) == v for k, v in wanted.items()))
+    found = (i for i in catalogue(target) if all(getattr(i, k) == v for k, v in wanted.items()))
+    first = next(i for i in found if not i.tile.direct)
+    return with_output(first, Output.BF16 if stage == 1 else Output.ROWS)
 
 
 def case_of(kernel: str) -> Case:
