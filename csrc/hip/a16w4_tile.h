@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The a16w4 operands of a workgroup: gathered bf16 rows through LDS, fp4 weights decoded to bf16,
-// bf16 matrix instructions. Both operands permute the reduction the
-// same way: instruction j of a half step takes elements 8 * j + 0..7 of each MX block.
+// bf16 matrix instructions. Both operands permute the reduction the same way: instruction j of a
+// half step takes elements 8 * j + 0..7 of each MX block.
 #pragma once
 
 #include "hip/tile.h"
@@ -61,7 +61,6 @@ template <class ShapeT> struct A16W4 {
       Registers& r, AITER_MOE_LDS u8* stage, const Cursor<A16W4>& cursor) const {
     const int left = work.end_block - (cursor.step() + Ahead) * step_blocks;
     AITER_MOE_LDS u8* own = own_part(stage);
-    if constexpr (x_requests > 8) own = renewed(own);
     unroll<x_requests>([&]<int i>() {
       constexpr int further = i % same_rows;
       const bool inside = Whole || x_block + further < left;

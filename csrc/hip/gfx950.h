@@ -65,7 +65,9 @@ struct RowLayout {
   AITER_MOE_DEVICE static int first() {
     return row_of_lane() / 2 * pitch + row_of_lane() % 2 * 128 + quarter_of_lane() * 256;
   }
-  static constexpr int further(int m, int half, int j) { return m * 8 * pitch + half * 64 + j * 16; }
+  static constexpr int further(int m, int half, int j) {
+    return m * 8 * pitch + half * 64 + j * 16;
+  }
 };
 
 // The 8 fp4 codes of a dword times the power of two of their block, as 8 bf16. Exact where bf16

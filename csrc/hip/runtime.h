@@ -146,12 +146,6 @@ AITER_MOE_DEVICE int not_before(int value) {
   return value;
 }
 AITER_MOE_DEVICE void memory_order() { asm volatile("" ::: "memory"); }
-// The same uniform address, anew from here on. Sums of a loop-invariant address are kept in scalar
-// registers all through the loop, which runs out of them when there are many.
-AITER_MOE_DEVICE AITER_MOE_LDS u8* renewed(AITER_MOE_LDS u8* address) {
-  const u32 bits = not_before(static_cast<u32>(reinterpret_cast<__UINTPTR_TYPE__>(address)));
-  return (AITER_MOE_LDS u8*)(uniform(static_cast<int>(bits)));
-}
 
 // Waits until at most `Pending` vector-memory requests of this wave are unfinished.
 template <int Pending> AITER_MOE_DEVICE void wait_loads() {
