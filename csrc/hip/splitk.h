@@ -20,6 +20,7 @@ template <Activation Which, int BlockM> AITER_MOE_DEVICE void finish_split(const
   const int row = group_x() * finish_rows + wave();
   const int column = (group_y() * wave_lanes + lane()) * 4;
   const SortedRows rows = SortedRows::of<1>(a, row);
+  if (row >= rows.used) return;  // also where no row is used, and none can be asked for
   const Slot slot = rows.slot(a, 0);
   if (!slot.used || column >= a.n) return;
   const int expert = SortedRows::expert(a, row / BlockM);
