@@ -56,6 +56,11 @@ def test_every_block_of_rows(target, kind, block_m):
     check(case, seed=block_m)
 
 
+def test_tall_blocks_of_rows():
+    shape = Shape(tokens=300, topk=1, experts=1, n=288, k=128)
+    check(make_case(instance("gfx950", Kind.A4W4, 256), shape, bias=True, doweight=True))
+
+
 @pytest.mark.parametrize("dtype", HALF_STEP, ids=str)
 @pytest.mark.parametrize(("target", "kind"), ON, ids=str)
 def test_every_type_of_output(target, kind, dtype):

@@ -19,6 +19,8 @@ from aiter_moe.formats import NAN_SCALE, quantise_1x32
 
 pytestmark = pytest.mark.usefixtures("gfx950_compiler")
 
+TALL_TOO = (*BLOCK_M, 256)
+
 
 def instance(
     block_m: int, activation: ActivationType = ActivationType.Silu, *, widest: bool = True
@@ -72,14 +74,14 @@ def test_counts_of_tokens(block_m, tokens):
     check(make_case(instance(block_m), shape, seed=tokens, bias=True))
 
 
-@pytest.mark.parametrize("block_m", BLOCK_M)
+@pytest.mark.parametrize("block_m", TALL_TOO)
 @pytest.mark.parametrize("n", [32, 192, 384, 640])
 def test_widths_that_tiles_do_not_divide(block_m, n):
     shape = Shape(tokens=19, topk=3, experts=4, n=n, k=160)
     check(make_case(instance(block_m), shape, seed=n, interleaved=n % 128 == 0))
 
 
-@pytest.mark.parametrize("block_m", BLOCK_M)
+@pytest.mark.parametrize("block_m", TALL_TOO)
 def test_hidden_size_2880_with_everything(block_m):
     shape = Shape(tokens=33, topk=2, experts=2, n=192, k=2880)
     case = make_case(
@@ -87,6 +89,12 @@ def test_hidden_size_2880_with_everything(block_m):
         interleaved=True, constants={"limit": 7.0},
     )  # fmt: skip
     check(case)
+
+
+@pytest.mark.parametrize("block_m", [128, 256])
+def test_full_blocks_of_rows(block_m):
+    shape = Shape(tokens=300, topk=1, experts=1, n=160, k=160)
+    check(make_case(instance(block_m), shape, bias=True, doweight=True))
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS, ids=lambda a: a.name)
@@ -123,7 +131,7 @@ def spoil(case: Case, token: int, how: str) -> None:
         codes[16 * blocks :] = 0
 
 
-@pytest.mark.parametrize("block_m", BLOCK_M)
+@pytest.mark.parametrize("block_m", TALL_TOO)
 def test_zeros_tiny_huge_and_unordered_values(block_m):
     shape = Shape(tokens=23, topk=2, experts=2, n=160, k=288)
     case = make_case(instance(block_m), shape, seed=2)
