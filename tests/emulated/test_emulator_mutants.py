@@ -50,8 +50,9 @@ MISTAKES = {
         " (r.weights.code[t][Half] >> 4 & 0x0f0f0f0f);", A4W4, TALL,
     ),
     "swapped nibbles, a16w4": mistake(
-        "a16w4_tile.h", "decoded[t](codes[t][j])",
-        "decoded[t]((codes[t][j] & 0x0f0f0f0f) << 4 | (codes[t][j] >> 4 & 0x0f0f0f0f))",
+        "a16w4_tile.h", "decoder[tile](weights.code[tile][half][j])",
+        "decoder[tile]((weights.code[tile][half][j] & 0x0f0f0f0f) << 4 |"
+        " (weights.code[tile][half][j] >> 4 & 0x0f0f0f0f))",
         A16W4, GFX942,
     ),
     "scale of the other rows, a4w4": mistake(
@@ -62,11 +63,11 @@ MISTAKES = {
         TALL,
     ),
     "scale of the other rows, a16w4": mistake(
-        "a16w4_tile.h", "fp4_decoder<2 * half + t % 2>", "fp4_decoder<2 * half>", A16W4, GFX942
+        "a16w4_tile.h", "fp4_decoder<2 * half + tile % 2>", "fp4_decoder<2 * half>", A16W4, GFX942
     ),
     "scale of the other half, a16w4": mistake(
-        "a16w4_tile.h", "fp4_decoder<2 * half + t % 2>", "fp4_decoder<2 - 2 * half + t % 2>",
-        A16W4, GFX942,
+        "a16w4_tile.h", "fp4_decoder<2 * half + tile % 2>",
+        "fp4_decoder<2 - 2 * half + tile % 2>", A16W4, GFX942,
     ),
     "transposed result, a4w4": mistake(
         "a4w4_tile.h",
@@ -75,7 +76,9 @@ MISTAKES = {
         A4W4,
     ),
     "transposed result, a16w4": mistake(
-        "a16w4_tile.h", "mfma_bf16(weights, rows[m],", "mfma_bf16(rows[m], weights,",
+        "a16w4_tile.h",
+        "mfma_bf16(weights[f % (ahead + 1)], group_rows.piece[piece_of(f) % pieces][m],",
+        "mfma_bf16(group_rows.piece[piece_of(f) % pieces][m], weights[f % (ahead + 1)],",
         A16W4, GFX942,
     ),
     "rows in the order of memory": mistake(
