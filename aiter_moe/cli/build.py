@@ -258,7 +258,7 @@ def _departures(report: BuildReport) -> tuple[str, ...]:
     if report.artifact is None or report.unit.target == "cpu":
         return ()
     from aiter_moe.codegen.catalogue import by_name
-    from aiter_moe.codegen.gfx9.readback import departures, spills
+    from aiter_moe.codegen.readback import departures, spills
 
     kernels = report.artifact.manifest["resources"]["kernels"]
     instance = by_name(report.unit.target).get(report.unit.name)

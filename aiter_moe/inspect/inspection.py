@@ -12,8 +12,8 @@ from pathlib import Path
 
 from aiter_moe.codegen.build import ensure
 from aiter_moe.codegen.cache import ArtifactCache
-from aiter_moe.codegen.gfx9.readback import departures
 from aiter_moe.codegen.instance import Instance
+from aiter_moe.codegen.readback import departures
 from aiter_moe.codegen.render import render
 from aiter_moe.inspect.bound import Cycles, turn_cycles
 from aiter_moe.inspect.code import KernelCode, inspect_code

@@ -21,9 +21,9 @@ import torch
 from aiter_moe.codegen.build import build_many
 from aiter_moe.codegen.catalogue import by_name
 from aiter_moe.codegen.codeobject import combined_resources
-from aiter_moe.codegen.gfx9.readback import departures
 from aiter_moe.codegen.gfx9.steps import steps_unit
 from aiter_moe.codegen.instance import Instance
+from aiter_moe.codegen.readback import departures
 from aiter_moe.codegen.render import emulator_unit, render, runtime_unit
 from aiter_moe.codegen.unit import BuildReport, BuildUnit
 from aiter_moe.targets.registry import EMULATED, Target, running_target

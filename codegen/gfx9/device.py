@@ -16,8 +16,9 @@ CU_BARRIERS = 16
 VMCNT_MAX = 63
 XCDS = 8
 SIMDS = 4
-# Offsets into a buffer descriptor stay below the value that marks a masked lane.
-BUFFER_BYTES = 1 << 31
+# Offsets into a buffer descriptor stay below the value that marks a masked lane, also where it
+# begins up to 4 KiB before its rows (`GatheredRows`, csrc/hip/gfx950.h).
+BUFFER_BYTES = (1 << 31) - 4096
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,8 +24,8 @@ from aiter_moe.codegen.cache import ArtifactCache
 from aiter_moe.codegen.cktile import FAMILY, absence, cktile_instances
 from aiter_moe.codegen.cktile.headers import FLATMM, RUNTIME
 from aiter_moe.codegen.codeobject import read_code_object
-from aiter_moe.codegen.gfx9.readback import departures
 from aiter_moe.codegen.instance import Instance
+from aiter_moe.codegen.readback import departures
 from aiter_moe.codegen.render import render
 from aiter_moe.codegen.toolchain import compiler_for
 from aiter_moe.codegen.unit import Artifact, BuildUnit

@@ -15,8 +15,8 @@ from aiter_moe.codegen.gfx9.direct import (
     loads_in_flight,
     weight_bytes_in_flight,
 )
-from aiter_moe.codegen.gfx9.readback import departures
 from aiter_moe.codegen.instance import Instance
+from aiter_moe.codegen.readback import departures
 from aiter_moe.codegen.render import render
 from aiter_moe.enums import ActivationType, Kind
 from aiter_moe.inspect import hot_loop

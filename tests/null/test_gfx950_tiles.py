@@ -158,6 +158,8 @@ def test_a_compute_unit_holds_what_registers_lds_and_barriers_leave_room_for():
         ({"x_stride": 2888}, "x_stride of codes is 2888"),
         ({"ksplit": 2}, "needs a split-k instance"),
         ({"tokens": 1 << 21}, "activations take"),
+        # a descriptor that begins 4 KiB before these rows would reach masked lanes
+        ({"tokens": (1 << 20) - 1, "x_stride": 4096}, "activations take 2147481600 bytes"),
         ({"sorted_rows": 1 << 25}, "activation scales take"),
     ],
 )

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """What a compiled kernel takes beside what its instance was expected to take.
 
-`codegen.gfx9.resources` computes; here the figures that the code object states are compared, so
-that a constraint never rests on a figure that is not true of the binary.
+Tiles say what they expect (`codegen.gfx9.resources`, `codegen.cktile.tile`); the figures that the
+code object states are compared with that, so that a constraint never rests on a figure that is not
+true of the binary.
 """
 
 from __future__ import annotations
