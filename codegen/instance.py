@@ -16,6 +16,7 @@ from typing import Protocol
 from aiter_moe.enums import ActivationType, Kind
 from aiter_moe.problem import Constraint
 
+# Sort blocks that every target has kernels for; a GPU's catalogue may have larger ones too.
 BLOCK_M = (16, 32, 64, 128)
 # What stage 1 can fuse, on every target.
 ACTIVATIONS = tuple(a for a in ActivationType if a is not ActivationType.No)

@@ -17,11 +17,16 @@ from aiter_moe.codegen.gfx9.device import (
     BUFFER_BYTES,
     SIMD_REGISTERS,
     SIMDS,
-    VMCNT_MAX,
     WAVE_LANES,
-    WORKGROUP_THREADS,
     XCDS,
     device_of,
+)
+from aiter_moe.codegen.gfx9.rules import (
+    too_large,
+    too_many_loads,
+    too_many_registers,
+    too_many_threads,
+    too_much_lds,
 )
 from aiter_moe.codegen.instance import ACTIVATIONS, Instance, Output
 from aiter_moe.enums import Kind
@@ -206,8 +211,9 @@ def _experts(problem: Problem, instance: Instance) -> str | None:
 
 def _shape(problem: Problem, instance: Instance) -> str | None:
     tile = direct_tile(instance)
-    if tile.threads > WORKGROUP_THREADS:
-        return f"{tile.threads} threads, a workgroup has at most {WORKGROUP_THREADS}"
+    threads = too_many_threads(tile.threads)
+    if threads is not None:
+        return threads
     if tile.parts > tile.waves or any(n & (n - 1) for n in (tile.waves, tile.parts)):
         return f"{tile.waves} waves for {tile.parts} parts of the reduction: wanted powers of two"
     if tile.stage == 1 and tile.parts != tile.waves:
@@ -218,31 +224,22 @@ def _shape(problem: Problem, instance: Instance) -> str | None:
 
 
 def _lds(problem: Problem, instance: Instance) -> str | None:
-    need, limit = lds_bytes(instance), device_of(instance).lds_bytes
-    return f"{need} bytes of LDS, a CU has {limit}" if need > limit else None
+    return too_much_lds(instance, lds_bytes(instance))
 
 
 def _vgprs(problem: Problem, instance: Instance) -> str | None:
-    need, tile = vgpr_estimate(instance), direct_tile(instance)
-    if need > tile.vgpr_budget:
-        return f"about {need} VGPRs, {tile.waves_per_simd} waves a SIMD leave {tile.vgpr_budget}"
-    return None
+    tile = direct_tile(instance)
+    return too_many_registers(vgpr_estimate(instance), tile.waves_per_simd, tile.vgpr_budget)
 
 
 def _outstanding_loads(problem: Problem, instance: Instance) -> str | None:
-    need = loads_in_flight(instance)
-    if need > VMCNT_MAX:
-        return f"{need} loads in flight, the counter of a wave holds {VMCNT_MAX}"
-    return None
+    return too_many_loads(loads_in_flight(instance))
 
 
 def _offsets(problem: Problem, instance: Instance) -> str | None:
     hidden, inter = problem.model_dim, problem.inter_dim
     k, rows = (hidden, 2 * inter) if instance.stage == 1 else (inter, hidden)
-    size = rows * (k // 2 + MX_BLOCK)
-    if size >= BUFFER_BYTES:
-        return f"weights of an expert take {size} bytes, a descriptor reaches {BUFFER_BYTES - 1}"
-    return None
+    return too_large({"weights of an expert": rows * (k // 2 + MX_BLOCK)})
 
 
 DIRECT_RULES: tuple[Rule, ...] = (

@@ -31,10 +31,7 @@ def _whole_strips(problem: Problem, instance: Instance) -> str | None:
 
 
 def _workgroup(problem: Problem, instance: Instance) -> str | None:
-    tile = gfx9_tile(instance)
-    if tile.threads > WORKGROUP_THREADS:
-        return f"{tile.threads} threads, a workgroup has at most {WORKGROUP_THREADS}"
-    return None
+    return too_many_threads(gfx9_tile(instance).threads)
 
 
 def _even_gather(problem: Problem, instance: Instance) -> str | None:
@@ -85,23 +82,16 @@ def _stages(problem: Problem, instance: Instance) -> str | None:
 
 
 def _lds(problem: Problem, instance: Instance) -> str | None:
-    need, limit = lds_bytes(instance), device_of(instance).lds_bytes
-    return f"{need} bytes of LDS, a CU has {limit}" if need > limit else None
+    return too_much_lds(instance, lds_bytes(instance))
 
 
 def _vgprs(problem: Problem, instance: Instance) -> str | None:
-    need, budget = vgpr_estimate(instance), gfx9_tile(instance).vgpr_budget
-    if need > budget:
-        waves = gfx9_tile(instance).waves_per_simd
-        return f"about {need} VGPRs, {waves} waves a SIMD leave {budget}"
-    return None
+    tile = gfx9_tile(instance)
+    return too_many_registers(vgpr_estimate(instance), tile.waves_per_simd, tile.vgpr_budget)
 
 
 def _outstanding_loads(problem: Problem, instance: Instance) -> str | None:
-    need = loads_in_flight(instance)
-    if need > VMCNT_MAX:
-        return f"{need} loads in flight, the counter of a wave holds {VMCNT_MAX}"
-    return None
+    return too_many_loads(loads_in_flight(instance))
 
 
 def _offsets(problem: Problem, instance: Instance) -> str | None:
@@ -116,6 +106,33 @@ def _offsets(problem: Problem, instance: Instance) -> str | None:
             "weights of an expert": weight_rows * (k // 2 + MX_BLOCK),
         }
     )
+
+
+def too_many_threads(threads: int) -> str | None:
+    """Return why a workgroup cannot have so many threads, or None."""
+    if threads > WORKGROUP_THREADS:
+        return f"{threads} threads, a workgroup has at most {WORKGROUP_THREADS}"
+    return None
+
+
+def too_much_lds(instance: Instance, need: int) -> str | None:
+    """Return why a workgroup on the instance's device cannot have `need` bytes of LDS, or None."""
+    limit = device_of(instance).lds_bytes
+    return f"{need} bytes of LDS, a CU has {limit}" if need > limit else None
+
+
+def too_many_registers(need: int, waves_per_simd: int, budget: int) -> str | None:
+    """Return why a lane cannot have `need` registers, or None."""
+    if need > budget:
+        return f"about {need} VGPRs, {waves_per_simd} waves a SIMD leave {budget}"
+    return None
+
+
+def too_many_loads(need: int) -> str | None:
+    """Return why a wave cannot wait with `need` loads unfinished, or None."""
+    if need > VMCNT_MAX:
+        return f"{need} loads in flight, the counter of a wave holds {VMCNT_MAX}"
+    return None
 
 
 def too_large(sizes: Mapping[str, int]) -> str | None:

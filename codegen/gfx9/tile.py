@@ -29,7 +29,7 @@ class Gfx9Tile:
     strips : int
         Strips of 32 weight rows a wave holds; in stage 1 half of them are up rows.
     waves : int
-        Waves of a workgroup, side by side along the weight rows.
+        Waves of a workgroup, side by side along the weight rows but for `row_waves`.
     depth : int
         Steps of 256 elements that are requested ahead.
     stages : int
@@ -46,8 +46,6 @@ class Gfx9Tile:
         Waves among `waves` that share columns and split the sorted rows.
     persistent : bool
         As many workgroups as fit the device, each walking over the work items.
-    direct : bool
-        Reads the routing of at most 16 tokens itself.
     """
 
     stage: int
@@ -61,7 +59,11 @@ class Gfx9Tile:
     output: Output = Output.BF16
     row_waves: int = 1
     persistent: bool = False
-    direct: bool = False
+
+    @property
+    def direct(self) -> bool:
+        """No: kernels that read the routing themselves are `codegen.gfx9.direct`."""
+        return False
 
     @property
     def block_n(self) -> int:
@@ -94,7 +96,6 @@ class Gfx9Tile:
             "_p": self.persistent,
             "_fp4": self.output is Output.FP4,
             "_atomic": self.output is Output.ATOMIC,
-            "_direct": self.direct,
         }
         told = "".join(suffix for suffix, has in unusual.items() if has)
         return f"n{self.block_n}k{STEP_K}_w{self.waves}{rows}d{self.depth}{stages}{told}"
@@ -102,8 +103,7 @@ class Gfx9Tile:
     @property
     def template(self) -> str:
         """Template of the stage."""
-        direct, split = "direct_" * self.direct, "_splitk" * self.split_k
-        return f"gfx9_{direct}stage{self.stage}{split}.hip.j2"
+        return f"gfx9_stage{self.stage}{'_splitk' * self.split_k}.hip.j2"
 
     @property
     def requires(self) -> frozenset[str]:
