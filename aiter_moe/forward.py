@@ -9,7 +9,7 @@ Here: which problem the operands pose, and the order of launches. Which kernels 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -41,6 +41,8 @@ from aiter_moe.verdict import Overrides, computed
 RUN_BYTES = 1 << 30
 # The widest load of a row on any target.
 ROW_ALIGNMENT = 16
+# Bytes that an atomic addition takes at a time: a pair of elements.
+SUM_ALIGNMENT = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +176,14 @@ def _loadable(rows: torch.Tensor) -> torch.Tensor:
     return rows.clone(memory_format=torch.contiguous_format)
 
 
+def _summable(out: torch.Tensor) -> torch.Tensor:
+    """Return `out`, or other memory of its shape where kernels could not add to it atomically.
+
+    Columns are even in number, so that all rows lie as the first does.
+    """
+    return torch.empty_like(out) if out.data_ptr() % SUM_ALIGNMENT else out
+
+
 def run_length(tokens: int, row_bytes: int) -> int:
     """Return the tokens of a run: all where kernels reach them, else a part of nearly equal length.
 
@@ -304,13 +314,15 @@ def run_moe(
     metadata = metadata_for(problem, target, overrides)
     if tokens == 0:
         return out
+    if metadata.plan.stage2.tile.output is Output.ATOMIC:
+        whole = replace(whole, out=_summable(out))
     work = computed(problem, overrides)
     constants = ActivationConstants.of(
         options.activation, options.swiglu_limit, options.beta, options.linear_beta
     )
     for rows in _runs(whole, step):
         _run(rows, launcher, metadata, experts, work, constants)
-    return out
+    return out if whole.out is out else out.copy_(whole.out)
 
 
 def _check_devices(

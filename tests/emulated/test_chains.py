@@ -188,6 +188,24 @@ def test_requantised_rows_and_atomic_sums_save_kernels(monkeypatch, experts_else
         assert not sums[-3:].any()
 
 
+@pytest.mark.parametrize("target", TARGETS)
+def test_sums_by_atomics_go_to_an_output_at_any_address(monkeypatch, target):
+    p = random_problem(19, 96, 64, 3, 2)
+    monkeypatch.setattr("aiter_moe.dispatch.make_plan", leaving(Output.BF16, Output.ATOMIC))
+    _metadata.cache_clear()
+    given = torch.zeros(19 * 96 + 1, dtype=torch.bfloat16)[1:].view(19, 96)
+    w1, w2 = PackedWeight.pack(p.w1, p.s1), PackedWeight.pack(p.w2, p.s2)
+    with recorded_launches() as launches:
+        out = fused_moe(
+            p.x, w1, w2, p.topk_weights, p.topk_ids, activation=ActivationType.Silu,
+            q_dtype_a=torch.bfloat16, target=target, output=given,
+        )  # fmt: skip
+    _metadata.cache_clear()
+    assert launches[-1].symbol.endswith("_atomic")
+    assert out is given
+    assert relative_l2(out, reference_moe(p, ActivationType.Silu, Kind.A16W4)) <= TOLERANCE
+
+
 def on_the_cpu(p: MoeProblem, kind: Kind, **options) -> torch.Tensor:
     """Return what the CPU target makes of a call."""
     w1, w2 = PackedWeight.pack(p.w1, p.s1), PackedWeight.pack(p.w2, p.s2)
