@@ -29,7 +29,8 @@ template <int Tiles> struct TilePlaces {
   int scale[Tiles];
   int shift[Tiles];  // brings the scales of the tile to bytes 0 (first half) and 2 (second half)
 
-  template <class TileOf> static AITER_MOE_DEVICE TilePlaces of(const StageArgs& a, TileOf tile_of) {
+  template <class TileOf>
+  static AITER_MOE_DEVICE TilePlaces of(const StageArgs& a, TileOf tile_of) {
     TilePlaces p;
     unroll<Tiles>([&]<int t>() {
       const int tile = uniform(tile_of(t));

@@ -13,7 +13,8 @@ namespace aiter_moe::hip::direct {
 
 // Gate tiles of the workgroup's columns, then up tiles. Rows of up begin half way down the
 // physical rows (n may leave padding out), or stand between those of gate.
-template <int Tiles> AITER_MOE_DEVICE int gate_up_tile(const StageArgs& a, int column_block, int t) {
+template <int Tiles>
+AITER_MOE_DEVICE int gate_up_tile(const StageArgs& a, int column_block, int t) {
   constexpr int half_tiles = Tiles / 2;
   const int tile = column_block * half_tiles + t % half_tiles, up = t / half_tiles;
   return a.interleaved ? 2 * tile + up : tile + up * (a.w_rows / 32);

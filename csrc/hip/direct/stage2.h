@@ -14,7 +14,8 @@ AITER_MOE_DEVICE void accumulate_stage2(const StageArgs& a, int first_column, in
   const Walk walk = Walk::of<Shape>(a, 0, blocks);
   const auto tile_of = [&](int t) { return first_column / 16 + t; };
   const auto run = [&]<class Rows>() {
-    stream<Kind, Rows, Shape>(a, walk, a.tokens * a.topk, tile_of, [](u32 word) { return pair_of(word); });
+    stream<Kind, Rows, Shape>(
+        a, walk, a.tokens * a.topk, tile_of, [](u32 word) { return pair_of(word); });
   };
   if constexpr (Kind::quantises) {
     if (static_cast<ElementType>(a.x_type) == ElementType::fp4) {

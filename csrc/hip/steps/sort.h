@@ -59,7 +59,9 @@ struct Sorter {
   AITER_MOE_DEVICE bool held(int which) const {
     return !a.expert_mask || global(a.expert_mask)[which] != 0;
   }
-  AITER_MOE_DEVICE int padded(int pairs) const { return (pairs + (1 << a.block_shift) - 1) >> a.block_shift << a.block_shift; }
+  AITER_MOE_DEVICE int padded(int pairs) const {
+    return (pairs + (1 << a.block_shift) - 1) >> a.block_shift << a.block_shift;
+  }
   // Of an id that names no expert the nearest.
   AITER_MOE_DEVICE int nearest(int id) const { return smaller(id > 0 ? id : 0, a.experts - 1); }
 
