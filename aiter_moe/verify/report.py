@@ -92,6 +92,7 @@ def _counter_line(subject: Subject, job: Job) -> tuple[str, ...]:
     kind = InstructionClass
     figures = subject.figures
     vmem = figures.of_class(kind.vmem_load, kind.vmem_store, kind.vmem_atomic)
+    written = figures.counters["vmem_store_bytes"] + figures.counters["vmem_atomic_bytes"]
     return (
         subject.name.removeprefix(prefix_of(job)),
         count_text(figures.of_class(kind.mfma)),
@@ -101,7 +102,7 @@ def _counter_line(subject: Subject, job: Job) -> tuple[str, ...]:
         percent_text(figures.conflict_part),
         count_text(vmem),
         f"{figures.counters['vmem_load_bytes'] / 1e6:.1f}",
-        f"{figures.counters['vmem_store_bytes'] / 1e6:.1f}",
+        f"{written / 1e6:.1f}",
         percent_text(figures.coalesced_part),
         count_text(figures.of_class(kind.wait)),
         count_text(figures.of_class(kind.barrier)),
