@@ -65,9 +65,13 @@ def compiler_lines(text: str) -> list[str]:
 
 
 def comparable(text: str) -> str:
-    """Return a line without what depends on addresses: branch targets and relocated literals."""
+    """Return a line without what depends on addresses: branch targets and relocated literals.
+
+    And without modifiers that select the low halves, which assembly by hand may spell out.
+    """
     if branches(text):
         return text.partition(" ")[0]
+    text = text.replace(" op_sel:[0,0,0] op_sel_hi:", " op_sel_hi:")
     return re.sub(r"\S+@rel32@\S+$|(?<=, )(lit\()?0x[0-9a-f]+\)?$", "ADDRESS", text)
 
 
