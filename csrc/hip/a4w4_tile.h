@@ -19,8 +19,8 @@ template <class ShapeT> struct A4W4 {
   static constexpr int stage_bytes = x_requests * Shape::waves * fragment_bytes;
   static constexpr int scale_dwords = (Shape::row_tiles + 1) / 2;
   static constexpr int w_requests = Weights<Shape>::requests + scale_dwords;
-  // What the end of a kernel needs is asked for before the loop, which is so short for few rows that
-  // it would end in a wait; more row tiles leave no registers.
+  // What the end of a kernel needs is asked for before the loop: with few rows that is so short
+  // that it would end in a wait; more row tiles leave no registers.
   static constexpr bool reads_early = Shape::row_tiles <= 2;
   static constexpr int x_step_bytes = step_k / 2;
   static constexpr bool rolling = Shape::row_tiles >= 8;

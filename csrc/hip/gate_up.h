@@ -28,7 +28,8 @@ AITER_MOE_DEVICE f32x4 activated(
 
 // Row token * topk + slot of a bf16 output, and 4 columns of it.
 AITER_MOE_DEVICE u16 AITER_MOE_GLOBAL* bf16_row(const StageArgs& a, Slot slot) {
-  return global(static_cast<u16*>(a.out)) + row_offset(slot.token * a.topk + slot.slot, a.out_stride);
+  const int row = slot.token * a.topk + slot.slot;
+  return global(static_cast<u16*>(a.out)) + row_offset(row, a.out_stride);
 }
 AITER_MOE_DEVICE void store_bf16x4(u16 AITER_MOE_GLOBAL* to, f32x4 values) {
   *reinterpret_cast<u32x2 AITER_MOE_GLOBAL*>(to) =

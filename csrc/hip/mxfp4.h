@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // MXFP4 quantisation by aiter's default rule (RoundUp), the pieces: the scale of a block from its
-// largest magnitude, and fp4 codes of values under a scale. Bit-equal to csrc/cpu/runtime/quantise.h
-// for every input; codes of a block that holds an infinity or NaN are 0.
+// largest magnitude, and fp4 codes of values under a scale. Every input gives the bits of
+// csrc/cpu/runtime/quantise.h; codes of a block that holds an infinity or NaN are 0.
 // Not here: who finds the largest magnitude, and where codes and scales go.
 #pragma once
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The rows of a block: which token and slot each one is, and its routing weight. Tiles take the
 // type as a parameter; `SortedRows` reads what a sort left in memory.
-// Not here: routing that is read directly (direct.h).
+// Not here: routing that is read directly (direct/routing.h).
 #pragma once
 
 #include "hip/layout.h"
