@@ -169,9 +169,13 @@ def _first_operand(call: MoeCall, rows: _Rows, problem: Problem, *, direct: bool
 
 
 def _loadable(rows: torch.Tensor) -> torch.Tensor:
-    """Return `rows`, or a copy where kernels could not load them from where they are."""
+    """Return `rows`, or a copy where kernels could not load them from where they are.
+
+    Rows that overlap, as `torch.Tensor.expand` makes them, end past what their pitch says.
+    """
     pitch = rows.stride(0) * rows.element_size()
-    if rows.stride(1) == 1 and not (pitch | rows.data_ptr()) % ROW_ALIGNMENT:
+    apart = rows.shape[0] < 2 or rows.stride(0) >= rows.shape[1]
+    if rows.stride(1) == 1 and apart and not (pitch | rows.data_ptr()) % ROW_ALIGNMENT:
         return rows
     return rows.clone(memory_format=torch.contiguous_format)
 

@@ -189,6 +189,17 @@ def test_rows_that_kernels_could_not_load_where_they_are_give_the_same_bits():
         assert torch.equal(run(moved, ActivationType.Silu, Kind.A16W4), want)
 
 
+@pytest.mark.parametrize(("kind", "target"), ON, ids=str)
+@pytest.mark.parametrize("tokens", [5, 20])
+@pytest.mark.parametrize("pitch", [0, 8])
+def test_rows_that_overlap_give_the_same_bits(kind, target, tokens, pitch):
+    p = random_problem(tokens, 128, 64, 4, 2)
+    memory = torch.randn(128 + 8 * tokens, generator=torch.Generator().manual_seed(1))
+    rows = memory.to(torch.bfloat16).as_strided((tokens, 128), (pitch, 1))
+    want = run(replace(p, x=rows.contiguous()), ActivationType.Silu, kind, target)
+    assert torch.equal(run(replace(p, x=rows), ActivationType.Silu, kind, target), want)
+
+
 def test_quantised_and_half_precision_hidden_states():
     p = random_problem(9, 256, 128, 4, 2)
     want = run(p, ActivationType.Silu, Kind.A4W4)
