@@ -116,4 +116,4 @@ def packaged(name: str) -> Path:
     if path.is_file() and path.parent == FOLDER:
         return path
     known = ", ".join(sorted(p.stem for p in FOLDER.glob("*.csv")))
-    raise ConfigError(f"no packaged shape file {name!r}; there are {known}; or give a path with -i")
+    raise ConfigError(f"no packaged shape file {name!r}; there are {known}")

@@ -45,7 +45,8 @@ def build(  # noqa: PLR0913, PLR0917  # every parameter is an option
     kind: Annotated[Kind | None, typer.Option(help="Only kernels of this kind.")] = None,
     stage: Annotated[int | None, typer.Option(min=1, max=2, help="Only this stage.")] = None,
     name: Annotated[
-        str | None, typer.Option(help="Only names that contain this, or match it (with * or ?).")
+        str | None,
+        typer.Option(help="Only this name, or names that contain or match it (with * or ?)."),
     ] = None,
     cache_dir: Annotated[
         Path | None, typer.Option(help="Keep the kernels here, not in the cache folder.")
@@ -114,10 +115,12 @@ def select(
     """
     from aiter_moe.codegen.catalogue import of_family
 
-    pattern = name if name is None or set(name) & set("*?[") else f"*{name}*"
+    instances = tuple(of_family(target, family))
+    whole = any(instance.name == name for instance in instances)
+    pattern = name if name is None or whole or set(name) & set("*?[") else f"*{name}*"
     chosen = [
         instance
-        for instance in of_family(target, family)
+        for instance in instances
         if (kind is None or instance.kind is kind)
         and (stage is None or instance.stage == stage)
         and (pattern is None or fnmatch.fnmatchcase(instance.name, pattern))
@@ -151,7 +154,8 @@ def _needed(instances: Sequence[Instance], target: str, shapes: str) -> list[Ins
     problems = problems_of(path if path.is_file() else packaged(shapes))
     found = needed(problems, running_target(target).facts)
     kept = [instance for instance in instances if instance in found.problems]
-    reasons = (" ".join(reason.splitlines()[:2]) for reason in found.refused.values())
+    refusals = found.refused.values()
+    reasons = (" ".join(map(str.strip, reason.splitlines()[:2])) for reason in refusals)
     for reason, refused in Counter(reasons).items():
         print(f"{refused} of {len(problems)} problems: {reason}")
     if not kept:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from aiter_moe import dtypes
+from aiter_moe.cli.build import _needed, select
 from aiter_moe.codegen.catalogue import catalogue
 from aiter_moe.codegen.gfx9.worth import unsuited
 from aiter_moe.codegen.instance import Instance
@@ -93,3 +94,18 @@ def test_every_kept_kernel_has_a_kept_partner():
     firsts, seconds = ([i for i in kept if i.stage == stage] for stage in (1, 2))
     assert {i for pair in legal_pairs(firsts, seconds) for i in pair} == set(kept)
     assert all(count > 0 for count in kept.values())
+
+
+def test_a_whole_name_selects_its_kernel_and_a_part_all_that_contain_it():
+    name = "aiter_moe_gfx950_a4w4_s2_m64_n128k256_w4d2"
+    assert [instance.name for instance in select("gfx950", name=name)] == [name]
+    part = select("gfx950", name=name.removeprefix("aiter_moe_"))
+    assert {instance.name for instance in part} == {name, f"{name}_atomic"}
+
+
+def test_reasons_of_problems_without_a_kernel_are_a_line_each(capsys):
+    shapes = next(str(f) for f in FILES if any(p.kind is Kind.A4W4 for p in problems_of(f)))
+    _needed(catalogue("gfx942"), "gfx942", shapes)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) >= 2
+    assert not any("  " in line for line in lines)
