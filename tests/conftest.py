@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,13 @@ from aiter_moe.errors import ToolchainError
 
 # Where kernels are kept, what compiles them and for which CPU is the user's choice, in tests too.
 KEPT = (env.CACHE_DIR, env.CPU_ISA, env.HIPCC, env.ROCM_PATH, env.HOST_CXX)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _ctrl_c() -> None:
+    """Let SIGINT end what it should: shells have what they start in the background ignore it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # Not by the fixture `monkeypatch`, which property tests must not depend on.
