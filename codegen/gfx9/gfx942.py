@@ -2,8 +2,9 @@
 """The gfx942 catalogue: a16w4 tiles for each block of rows.
 
 There is no a4w4: gfx942 has no matrix instruction on fp4. Rows reach the LDS through registers,
-so that two stages do whatever the depth, and one, with a barrier more a step, where two would
-leave no room for a second workgroup of a compute unit or not fit at all.
+so that as many stages do as divide the sets of registers, and one, with a barrier more a step,
+where two would leave no room for a second workgroup of a compute unit or not fit at all. Two steps
+ahead for few rows: with three the compiler moves weights at the end of a loop and waits for them.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from aiter_moe.codegen.instance import Instance, Output
 from aiter_moe.enums import Kind
 
 # strips, waves, depth, stages, waves_per_simd, non_temporal
-NARROW_DEEP = Cut(2, 2, 3, 2, 2, True)
-WIDE_DEEP = Cut(2, 4, 3, 2, 2, True)
+NARROW_DEEP = Cut(2, 2, 2, 3, 2, True)
+WIDE_DEEP = Cut(2, 4, 2, 3, 2, True)
 WIDE_FEW = Cut(2, 4, 1, 2, 2, True)
 WIDE = Cut(2, 4, 1, 2, 1, False)
 WIDER = Cut(2, 8, 1, 2, 2, False)
 TALL = Cut(2, 4, 1, 1, 1, False)
-ONE_STRIP_DEEP = Cut(1, 4, 3, 2, 2, True)
+ONE_STRIP_DEEP = Cut(1, 4, 2, 3, 2, True)
 
 # Parts of the reduction fill a device whose row blocks are too few; from 64 rows on none are. Of
 # each block one tile of stage 2 also adds by atomics, where a row names it.

@@ -16,11 +16,12 @@ from aiter_moe.codegen.catalogue import catalogue
 from aiter_moe.codegen.gfx9 import FINISH_SUFFIX, gfx9_tile
 from aiter_moe.codegen.gfx9.device import DEVICES, device_of
 from aiter_moe.codegen.gfx9.resources import lds_bytes, loads_in_flight
+from aiter_moe.codegen.gfx9.rules import TALL_ROWS
 from aiter_moe.codegen.gfx9.tile import FINISH_THREADS
 from aiter_moe.codegen.instance import Instance
 from aiter_moe.codegen.render import render
 from aiter_moe.codegen.unit import Artifact
-from aiter_moe.enums import ActivationType
+from aiter_moe.enums import ActivationType, Kind
 from aiter_moe.targets.arguments import StageArgs
 
 pytestmark = pytest.mark.usefixtures("gfx950_compiler")
@@ -36,6 +37,12 @@ def covering(target: str) -> list[Instance]:
 def sorting(target: str) -> list[Instance]:
     """Return the kernels that read a sort; `test_direct_code` has those that do not."""
     return [i for i in catalogue(target) if not i.tile.direct]
+
+
+def rolls(instance: Instance) -> bool:
+    """Say whether a kernel has the loop of tall waves; `test_gfx950_hot_loops` holds its waits."""
+    rows = instance.block_m // gfx9_tile(instance).row_waves
+    return instance.kind is Kind.A4W4 and rows >= TALL_ROWS
 
 
 def build(instances: Iterable[Instance]) -> dict[Instance, Artifact]:
@@ -55,7 +62,7 @@ def check_resources(instance: Instance, artifact: Artifact) -> None:
     assert resources["arch"] == instance.target and set(kernels) == expected
     for kernel in kernels.values():
         assert (kernel["vgpr_spills"], kernel["sgpr_spills"], kernel["scratch_bytes"]) == (0, 0, 0)
-        assert kernel["kernarg_bytes"] == ctypes.sizeof(StageArgs) == 168
+        assert kernel["kernarg_bytes"] == ctypes.sizeof(StageArgs) == 232
     main = kernels[instance.name]
     assert main["lds_bytes"] == lds_bytes(instance) <= device_of(instance).lds_bytes
     assert main["vgprs"] <= tile.vgpr_budget
@@ -100,7 +107,7 @@ def test_the_whole_catalogue_compiles_within_its_limits(target):
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_no_wait_in_a_loop_drains_what_was_requested_ahead(target):
-    for instance in build(covering(target)):
+    for instance in build(i for i in covering(target) if not rolls(i)):
         loops = matrix_loops(assembly(instance).read_text())
         tile = gfx9_tile(instance)
         # Scale dwords come first of a step's weights; the compiler may copy them at a loop's end.
