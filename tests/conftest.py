@@ -20,10 +20,13 @@ KEPT = (env.CACHE_DIR, env.CPU_ISA, env.HIPCC, env.ROCM_PATH, env.HOST_CXX)
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _ctrl_c() -> None:
-    """Let SIGINT end what it should: shells have what they start in the background ignore it."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+def _signals() -> None:
+    """Let signals end what they should: in the background of a shell, or by nohup, some do not."""
+    for number, handler in (
+        (signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL),
+    ):  # fmt: skip
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 # Not by the fixture `monkeypatch`, which property tests must not depend on.
