@@ -32,7 +32,7 @@ from aiter_moe.tuning.protocol import Protocol
 
 A16W4 = Problem(8, 160, 96, 6, 2, ActivationType.Swiglu, torch.bfloat16, has_bias=True)
 A4W4 = replace(A16W4, q_dtype_a=dtypes.fp4x2)
-HANG_S = 6.0
+HANG_S = 12.0
 
 ENTRY = """
 #include "common/stage_args.h"
