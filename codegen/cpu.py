@@ -17,11 +17,18 @@ from aiter_moe.formats import MX_BLOCK
 from aiter_moe.problem import Constraint
 
 # Features by their names in /proc/cpuinfo.
-AVX512 = (
-    "avx2", "fma", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vbmi", "avx512_vnni",
-    "avx512_bf16",
-)  # fmt: skip
-REQUIRES: dict[str, frozenset[str]] = {"avx512": frozenset(AVX512), "portable": frozenset()}
+_AVX2 = frozenset({"avx2", "fma", "f16c"})
+_AVX512 = _AVX2 | {"avx512f", "avx512bw", "avx512vl", "avx512dq"}
+REQUIRES: dict[str, frozenset[str]] = {
+    "avx512_bf16": _AVX512 | {"avx512_bf16"},
+    "avx512_vnni": _AVX512 | {"avx512_vnni"},
+    "avx512": _AVX512,
+    "avx2_vnni": _AVX2 | {"avx_vnni"},
+    "avx2": _AVX2,
+    "portable": frozenset(),
+}
+"""Features of each micro-kernel, best first; a CPU without any runs the portable one."""
+
 # Vectors of 64 bytes never cross a call, so the notes about their ABI say nothing.
 COMMON_FLAGS = ("-fvisibility=hidden", "-Wno-psabi")
 # The support library comes in two builds: with these features, and with none.
@@ -46,22 +53,32 @@ class CpuTile:
     stage : int
         1 or 2: which template instantiates it.
     isa : str
-        Micro-kernel: ``avx512`` or ``portable``.
+        Micro-kernel, a key of `REQUIRES`.
+    rows : int
+        Most activation rows of a pass: sums are kept in registers for so many.
+    groups : int
+        Groups of 16 columns that a full pass computes together.
     columns : int
-        Output columns of a work item (of gate and of up in stage 1), a multiple of 16.
+        Output columns of a work item, a multiple of 64 (of gate and of up in stage 1: of 32).
     ahead : int
-        Prefetch distance in weight tiles of 256 bytes; 0 leaves it to the hardware.
+        Prefetch distance in weight tiles of 32 k; 0 leaves it to the hardware.
+    output : Output
+        BF16 in stage 1; ROWS or FINAL in stage 2.
     """
 
     stage: int
     isa: str
+    rows: int
+    groups: int
     columns: int
     ahead: int
+    output: Output
 
     @property
     def label(self) -> str:
-        """ISA, columns and prefetch distance."""
-        return f"{self.isa}_c{self.columns}_a{self.ahead}"
+        """ISA, rows x groups of a pass, columns of an item, prefetch distance."""
+        final = "_final" if self.output is Output.FINAL else ""
+        return f"{self.isa}_r{self.rows}x{self.groups}_c{self.columns}_a{self.ahead}{final}"
 
     @property
     def template(self) -> str:
@@ -72,11 +89,6 @@ class CpuTile:
     def block_k(self) -> int:
         """Two MX blocks: the part a split of stage 1 leaves whole."""
         return 2 * MX_BLOCK
-
-    @property
-    def output(self) -> Output:
-        """Rows in either stage; what is between stages is the launcher's."""
-        return Output.BF16 if self.stage == 1 else Output.ROWS
 
     @property
     def direct(self) -> bool:
@@ -95,31 +107,55 @@ class CpuTile:
 
     def parameters(self) -> dict[str, int | str | bool]:
         """Template arguments of the C++ kernel."""
-        return {"isa": self.isa, "columns": self.columns, "ahead": self.ahead}
+        return {
+            "isa": self.isa,
+            "rows": self.rows,
+            "groups": self.groups,
+            "columns": self.columns,
+            "ahead": self.ahead,
+            "final": self.output is Output.FINAL,
+        }
 
     def constraints(self) -> Sequence[Constraint]:
         """Nothing beyond the general rules: any number of MX blocks and column tiles runs."""
         return ()
 
 
-# (columns, ahead) per ISA: small chunks share the work of few tokens, large ones cost less each.
-SHAPES: dict[str, tuple[tuple[int, int], ...]] = {
-    "avx512": ((64, 16), (256, 16)),
-    "portable": ((64, 0),),
+@dataclass(frozen=True, slots=True)
+class PassShape:
+    """What the tuner may vary of a micro-kernel; see `CpuTile`."""
+
+    rows: int
+    groups: int
+    columns: int
+    ahead: int
+
+
+# Small chunks share the work of few tokens, large ones cost less each.
+SHAPES: dict[tuple[str, Kind], tuple[PassShape, ...]] = {
+    ("avx512_bf16", Kind.A16W4): (PassShape(12, 1, 64, 4), PassShape(12, 1, 256, 4)),
+    ("avx512_vnni", Kind.A4W4): (PassShape(12, 1, 64, 4), PassShape(12, 1, 256, 4)),
+    ("portable", Kind.A16W4): (PassShape(16, 1, 64, 0),),
+    ("portable", Kind.A4W4): (PassShape(16, 1, 64, 0),),
 }
 
 
-def _tiles(stage: int) -> Iterator[CpuTile]:
-    for isa, shapes in SHAPES.items():
-        for columns, ahead in shapes:
-            yield CpuTile(stage, isa, columns, ahead)
+def _tiles(stage: int, kind: Kind) -> Iterator[CpuTile]:
+    outputs = (Output.BF16,) if stage == 1 else (Output.ROWS,)
+    for (isa, of), shapes in SHAPES.items():
+        if of is not kind:
+            continue
+        for shape, output in product(shapes, outputs):
+            yield CpuTile(
+                stage, isa, shape.rows, shape.groups, shape.columns, shape.ahead, output
+            )
 
 
 def cpu_instances() -> Iterator[Instance]:
     """Yield every CPU instance: kinds x stages x block_m x activations x tiles, in fixed order."""
     for kind, block_m in product(Kind, BLOCK_M):
         splits = (False, True) if kind is Kind.A16W4 else (False,)
-        for tile, activation, split_k in product(_tiles(1), ACTIVATIONS, splits):
+        for tile, activation, split_k in product(_tiles(1, kind), ACTIVATIONS, splits):
             yield Instance("cpu", kind, 1, block_m, activation, split_k, tile)
-        for tile in _tiles(2):
+        for tile in _tiles(2, kind):
             yield Instance("cpu", kind, 2, block_m, None, False, tile)

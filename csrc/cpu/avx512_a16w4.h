@@ -6,7 +6,9 @@
 
 #include "cpu/avx512_tile.h"
 
-namespace aiter_moe::cpu::avx512 {
+namespace aiter_moe::cpu::avx512_bf16 {
+
+using namespace avx512;
 
 // bf16 pairs of the codes k_j and k_{j+4} of eight: the 16-bit view shifted by 4 j, looked up.
 AITER_MOE_INLINE __m512i bf16_values() {
@@ -23,16 +25,16 @@ __attribute__((noinline)) void multiply_a16w4(const Job& job, const uint32_t* x,
   // Few rows leave the additions of one sum waiting for each other.
   constexpr int kChains = Rows <= 2 ? 4 : Rows <= 5 ? 2 : 1;
   const __m512i values = bf16_values();
-  const WeightTile tile = job.tile;
   const uint8_t* const next = job.next;
   const int end = job.range.end;
   __m512 sum[Rows];
   AITER_MOE_UNROLL
   for (int m = 0; m < Rows; ++m) sum[m] = _mm512_setzero_ps();
   for (int block = job.range.begin; block < end; ++block, x += 16 * Rows) {
-    prefetch<Ahead>(tile.codes, next, block, end);
+    const uint8_t* const tile = panel_tile(job.panel, block);
+    prefetch<Ahead>(group_codes(tile, job.group), next, block, end);
     __m512i octet[4];
-    load_octets(tile.codes + static_cast<long>(block) * kTileBytes, octet);
+    load_octets(group_codes(tile, job.group), octet);
     __m512 part[kChains][Rows];
     AITER_MOE_UNROLL
     for (int m = 0; m < kChains * Rows; ++m) part[m / Rows][m % Rows] = _mm512_setzero_ps();
@@ -47,7 +49,7 @@ __attribute__((noinline)) void multiply_a16w4(const Job& job, const uint32_t* x,
         to = _mm512_dpbf16_ps(to, (__m512bh)pair, (__m512bh)activation);
       }
     }
-    const __m512 scale = scales_to_f32(load_scale_bytes(tile, block));
+    const __m512 scale = scales_to_f32(load_scale_bytes(group_scales(tile, job.group)));
     AITER_MOE_UNROLL
     for (int m = 0; m < Rows; ++m) {
       __m512 dot = part[0][m];
@@ -59,10 +61,10 @@ __attribute__((noinline)) void multiply_a16w4(const Job& job, const uint32_t* x,
   store_sums<Rows>(sum, out);
 }
 
-// bf16 activations x MXFP4 weights. `Ahead`: prefetch distance in blocks.
-template <int Ahead>
+// bf16 activations x MXFP4 weights. `Ahead`: prefetch distance in tiles.
+template <int Rows_, int Groups, int Ahead>
 struct A16W4 {
-  static constexpr int kRows = 12;
+  static constexpr int kRows = Rows_;
   static constexpr int kRowWords = 16;
   static constexpr int kActivationBits = 16;
 
@@ -87,11 +89,14 @@ struct A16W4 {
     }
   }
 
-  static void multiply(const WeightTile& tile, const uint8_t* next, BlockRange range,
-                       const uint32_t* x, int count, float* out) {
-    const Job job{tile, next, range};
-    with_rows(count, [&]<int Rows>() { multiply_a16w4<Rows, Ahead>(job, x, out); });
+  static void multiply(Panel panel, const uint8_t* next, BlockRange range, const uint32_t* x,
+                       int rows, int groups, float* out) {
+    for (int group = 0; group < groups; ++group) {
+      const Job job{panel, group, next, range};
+      float* const to = out + group * rows * kLanes;
+      with_rows(rows, [&]<int Rows>() { multiply_a16w4<Rows, Ahead>(job, x, to); });
+    }
   }
 };
 
-}  // namespace aiter_moe::cpu::avx512
+}  // namespace aiter_moe::cpu::avx512_bf16

@@ -6,7 +6,9 @@
 
 #include "cpu/avx512_tile.h"
 
-namespace aiter_moe::cpu::avx512 {
+namespace aiter_moe::cpu::avx512_vnni {
+
+using namespace avx512;
 
 // Packed per block: 8 dwords of activations for every row, then per row the start of the sum and
 // the exponent to add to a weight's scale bits, then the weight scale bytes for which that
@@ -69,16 +71,16 @@ template <int Rows, int Ahead>
 __attribute__((noinline)) void multiply_a4w4(const Job& job, const uint32_t* x, float* out) {
   constexpr int words = A4W4Block::words(Rows);
   const __m512i values = offset_fp4();
-  const WeightTile tile = job.tile;
   const uint8_t* const next = job.next;
   const int end = job.range.end;
   __m512 sum[Rows];
   AITER_MOE_UNROLL
   for (int m = 0; m < Rows; ++m) sum[m] = _mm512_setzero_ps();
   for (int block = job.range.begin; block < end; ++block, x += words) {
-    prefetch<Ahead>(tile.codes, next, block, end);
+    const uint8_t* const tile = panel_tile(job.panel, block);
+    prefetch<Ahead>(group_codes(tile, job.group), next, block, end);
     __m512i octet[4];
-    load_octets(tile.codes + static_cast<long>(block) * kTileBytes, octet);
+    load_octets(group_codes(tile, job.group), octet);
     const uint32_t* const tail = x + A4W4Block::kQuads * Rows;
     __m512i dot[Rows];
     AITER_MOE_UNROLL
@@ -86,22 +88,22 @@ __attribute__((noinline)) void multiply_a4w4(const Job& job, const uint32_t* x, 
     AITER_MOE_UNROLL
     for (int i = 0; i < A4W4Block::kQuads; ++i) {
       const __m512i codes = _mm512_srli_epi16(octet[i / 2], 4 * (i % 2));
-      const __m512i quad = _mm512_permutexvar_epi8(codes, values);
+      const __m512i quad = _mm512_shuffle_epi8(values, _mm512_and_si512(codes, _mm512_set1_epi8(15)));
       AITER_MOE_UNROLL
       for (int m = 0; m < Rows; ++m) {
         const __m512i activation = _mm512_set1_epi32(static_cast<int>(x[i * Rows + m]));
         dot[m] = _mm512_dpbusd_epi32(dot[m], quad, activation);
       }
     }
-    add_scaled<Rows>(dot, load_scale_bytes(tile, block), tail, sum);
+    add_scaled<Rows>(dot, load_scale_bytes(group_scales(tile, job.group)), tail, sum);
   }
   store_sums<Rows>(sum, out);
 }
 
-// `Ahead`: prefetch distance in blocks.
-template <int Ahead>
+// `Ahead`: prefetch distance in tiles.
+template <int Rows_, int Groups, int Ahead>
 struct A4W4 {
-  static constexpr int kRows = 12;
+  static constexpr int kRows = Rows_;
   static constexpr int kRowWords = A4W4Block::words(1);
   static constexpr int kActivationBits = 4;
 
@@ -150,11 +152,14 @@ struct A4W4 {
     to[(A4W4Block::kQuads + 1) * stride] = static_cast<uint32_t>(scale - 129) << 23;
   }
 
-  static void multiply(const WeightTile& tile, const uint8_t* next, BlockRange range,
-                       const uint32_t* x, int count, float* out) {
-    const Job job{tile, next, range};
-    with_rows(count, [&]<int Rows>() { multiply_a4w4<Rows, Ahead>(job, x, out); });
+  static void multiply(Panel panel, const uint8_t* next, BlockRange range, const uint32_t* x,
+                       int rows, int groups, float* out) {
+    for (int group = 0; group < groups; ++group) {
+      const Job job{panel, group, next, range};
+      float* const to = out + group * rows * kLanes;
+      with_rows(rows, [&]<int Rows>() { multiply_a4w4<Rows, Ahead>(job, x, to); });
+    }
   }
 };
 
-}  // namespace aiter_moe::cpu::avx512
+}  // namespace aiter_moe::cpu::avx512_vnni

@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: MIT
-// Where the bytes of one 16-row tile of an expert lie: codes in 16x16 tiles (map W), scales in
-// 32x8 tiles over the rows of all experts (map S). Nothing here knows an instruction set.
+// Where the bytes of an expert's weight lie on the CPU (Layout.PANEL): panels of 64 columns, each
+// one sequential stream. Nothing here knows an instruction set.
+//
+// A panel is a row of tiles, one per MX block: 64 scale bytes, one per column, then four groups of
+// 16 columns with 256 bytes of codes each. A group is four lines of 64 bytes; dword c of line l
+// holds column c's eight codes k = 8 l to 8 l + 7, the first in the lowest nibble. Columns are rows
+// of the weight; w1's are interleaved, 16 gate, 16 up, so that a panel holds 32 of each.
 #pragma once
 
 #include <stdint.h>
@@ -9,40 +14,35 @@
 
 namespace aiter_moe::cpu {
 
-constexpr int kBlock = 32;             // elements that share a scale; a W tile is 16 rows of it
-constexpr int kTileRows = 16;          // weight rows, i.e. output columns, of a tile
-constexpr int kTileBytes = 256;        // 16 rows x 16 bytes of codes
-constexpr int kScaleLine = 64;         // one dword per row pair (r, r + 16)
+constexpr int kBlock = 32;                             // elements of k that share a scale
+constexpr int kGroupColumns = 16;                      // columns of a vector of sums
+constexpr int kPanelGroups = 4;
+constexpr int kPanelColumns = kPanelGroups * kGroupColumns;
+constexpr int kGroupBytes = kGroupColumns * kBlock / 2;
+constexpr int kTileBytes = kPanelColumns + kPanelGroups * kGroupBytes;
 
-struct WeightTile {
-  const uint8_t* codes;   // tile of block 0; block b is kTileBytes * b further
-  const uint8_t* scales;  // line of block 0 in the band of 32 rows
-  int half;               // 1 when the rows are the upper 16 of their band
+// The tiles of a panel, or of its part from some block on.
+struct Panel {
+  const uint8_t* tiles;
 };
 
-// Tile of rows [16 * tile, 16 * tile + 16) of `expert`, counted in physical rows.
-inline WeightTile weight_tile(const StageArgs& args, int expert, int tile) {
-  const long row = static_cast<long>(expert) * args.w_rows + static_cast<long>(tile) * kTileRows;
-  const long band = row / 32;
-  return {args.w + row * (args.w_k / 2), args.w_scale + band * 32 * args.w_scale_cols,
-          static_cast<int>(row / 16 % 2)};
+inline const uint8_t* panel_tile(Panel panel, int block) {
+  return panel.tiles + static_cast<long>(block) * kTileBytes;
 }
 
-// The 64-byte line that holds the scales of block `block`, and the bit position of their byte in
-// each of its dwords.
-inline const uint8_t* scale_line(const WeightTile& tile, int block) {
-  return tile.scales + (block >> 3) * 256 + (block & 3) * kScaleLine;
+inline const uint8_t* group_codes(const uint8_t* tile, int group) {
+  return tile + kPanelColumns + group * kGroupBytes;
 }
 
-inline int scale_shift(const WeightTile& tile, int block) {
-  return ((block >> 2) & 1) * 16 + tile.half * 8;
+inline const uint8_t* group_scales(const uint8_t* tile, int group) {
+  return tile + group * kGroupColumns;
 }
 
-// Physical tiles of w1 that hold the gate and the up rows of output columns [16 j, 16 j + 16).
-inline int gate_tile(const StageArgs& args, int j) { return args.interleaved ? 2 * j : j; }
-
-inline int up_tile(const StageArgs& args, int j) {
-  return args.interleaved ? 2 * j + 1 : j + args.w_rows / (2 * kTileRows);
+// Panel `index` of `expert`; those of an expert lie one after the other.
+inline Panel panel_of(const StageArgs& args, int expert, int index) {
+  const long panels = args.w_rows / kPanelColumns;
+  const long tiles = args.w_k / kBlock;
+  return {args.w + (expert * panels + index) * tiles * kTileBytes};
 }
 
 }  // namespace aiter_moe::cpu

@@ -33,7 +33,7 @@ constexpr PairTable make_pairs() {
 
 constexpr PairTable kPairValues = make_pairs();
 
-// A W tile as doubled values, [pair of k][column][k of the pair].
+// A group of a tile as doubled values, [pair of k][column][k of the pair].
 struct Tile {
   alignas(64) float values[kPairs][kLanes][2];
 };
@@ -41,8 +41,8 @@ struct Tile {
 inline void decode(const uint8_t* codes, Tile& tile) {
   for (int column = 0; column < kLanes; ++column) {
     for (int pair = 0; pair < kPairs; ++pair) {
-      const float* const values = kPairValues.values[codes[column * kPairs + pair]];
-      __builtin_memcpy(tile.values[pair][column], values, 8);
+      const uint8_t byte = codes[pair / 4 * 64 + column * 4 + pair % 4];
+      __builtin_memcpy(tile.values[pair][column], kPairValues.values[byte], 8);
     }
   }
 }
@@ -64,22 +64,14 @@ AITER_MOE_INLINE void dot(const float* x, const Tile& tile, float (&sum)[kLanes]
   }
 }
 
-inline const uint8_t* scale_bytes(const WeightTile& tile, int block) {
-  return scale_line(tile, block) + scale_shift(tile, block) / 8;
-}
-
-inline const uint8_t* tile_codes(const WeightTile& tile, int block) {
-  return tile.codes + static_cast<long>(block) * kTileBytes;
-}
-
 inline void clear(float* out, int count) {
   for (int i = 0; i < count * kLanes; ++i) out[i] = 0.0f;
 }
 
 // bf16 activations x MXFP4 weights. Prefetch is left to the hardware.
-template <int>
+template <int Rows, int, int>
 struct A16W4 {
-  static constexpr int kRows = 16;
+  static constexpr int kRows = Rows;
   static constexpr int kRowWords = kBlock;
   static constexpr int kActivationBits = 16;
 
@@ -98,15 +90,24 @@ struct A16W4 {
     }
   }
 
-  static void multiply(const WeightTile& tile, const uint8_t*, BlockRange range, const uint32_t* x,
-                       int count, float* out) {
+  static void multiply(Panel panel, const uint8_t*, BlockRange range, const uint32_t* x, int rows,
+                       int groups, float* out) {
+    for (int group = 0; group < groups; ++group) {
+      multiply_group(panel, group, range, x, rows, out + group * rows * kLanes);
+    }
+  }
+
+  static void multiply_group(Panel panel, int group, BlockRange range, const uint32_t* x,
+                             int count, float* out) {
     const float* values = reinterpret_cast<const float*>(x);
     clear(out, count);
     for (int block = range.begin; block < range.end; ++block, values += count * kBlock) {
       Tile w;
       float scale[kLanes], sum[kLanes];
-      decode(tile_codes(tile, block), w);
-      for (int c = 0; c < kLanes; ++c) scale[c] = e8m0_to_f32(scale_bytes(tile, block)[4 * c]);
+      const uint8_t* const tile = panel_tile(panel, block);
+      const uint8_t* const scales = group_scales(tile, group);
+      decode(group_codes(tile, group), w);
+      for (int c = 0; c < kLanes; ++c) scale[c] = e8m0_to_f32(scales[c]);
       for (int m = 0; m < count; ++m) {
         dot(values + m * kBlock, w, sum);
         for (int c = 0; c < kLanes; ++c) out[m * kLanes + c] += 0.5f * sum[c] * scale[c];
@@ -131,9 +132,9 @@ inline HalfScales half_scales(int byte, int bias) {
 }
 
 // fp4 activations x MXFP4 weights: block products of doubled values are exact in f32.
-template <int>
+template <int Rows, int, int>
 struct A4W4 {
-  static constexpr int kRows = 16;
+  static constexpr int kRows = Rows;
   static constexpr int kRowWords = kBlock + 2;
   static constexpr int kActivationBits = 4;
   static constexpr int kWeightBias = 127;
@@ -157,16 +158,25 @@ struct A4W4 {
     }
   }
 
-  static void multiply(const WeightTile& tile, const uint8_t*, BlockRange range, const uint32_t* x,
-                       int count, float* out) {
+  static void multiply(Panel panel, const uint8_t*, BlockRange range, const uint32_t* x, int rows,
+                       int groups, float* out) {
+    for (int group = 0; group < groups; ++group) {
+      multiply_group(panel, group, range, x, rows, out + group * rows * kLanes);
+    }
+  }
+
+  static void multiply_group(Panel panel, int group, BlockRange range, const uint32_t* x,
+                             int count, float* out) {
     const float* values = reinterpret_cast<const float*>(x);
     clear(out, count);
     for (int block = range.begin; block < range.end; ++block) {
       Tile w;
       float first[kLanes], second[kLanes], sum[kLanes];
-      decode(tile_codes(tile, block), w);
+      const uint8_t* const tile = panel_tile(panel, block);
+      const uint8_t* const scales = group_scales(tile, group);
+      decode(group_codes(tile, group), w);
       for (int c = 0; c < kLanes; ++c) {
-        const HalfScales scale = half_scales(scale_bytes(tile, block)[4 * c], kWeightBias);
+        const HalfScales scale = half_scales(scales[c], kWeightBias);
         first[c] = scale.first;
         second[c] = scale.second;
       }

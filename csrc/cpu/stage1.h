@@ -17,13 +17,16 @@ template <class Micro, class Activation, int BlockM, int Columns, bool SplitK>
 struct Stage1 {
   using Memory = Scratch<Micro, BlockM>;
 
-  static constexpr int kChunk = Columns / kTileRows;
+  static constexpr int kPairs = kPanelColumns / 2;          // output columns of a panel
+  static constexpr int kChunk = Columns / kPairs;           // panels of a work item
 
   static int parts(const StageArgs& args) { return SplitK && args.ksplit > 1 ? args.ksplit : 1; }
 
-  static int tiles(const StageArgs& args) { return args.n / kTileRows; }
+  static int panels(const StageArgs& args) { return (args.n + kPairs - 1) / kPairs; }
 
-  static long chunks(const StageArgs& args) { return (tiles(args) + kChunk - 1) / kChunk; }
+  static int vectors(const StageArgs& args) { return args.n / kGroupColumns; }
+
+  static long chunks(const StageArgs& args) { return (panels(args) + kChunk - 1) / kChunk; }
 
   static long scratch_bytes(const StageArgs& args) { return Memory::bytes(args); }
 
@@ -56,41 +59,44 @@ struct Stage1 {
     const Segment segment = Memory::segments(args)[item / per_segment];
     const int part = static_cast<int>(item % parts(args));
     const int first = static_cast<int>(item % per_segment / parts(args)) * kChunk;
-    const int last = first + kChunk < tiles(args) ? first + kChunk : tiles(args);
-    for_each_pass<Micro, BlockM>(args, segment, [&](long row, int rows, const uint32_t* x) {
-      for (int j = first; j < last; ++j) {
-        alignas(64) float z[2][Micro::kRows * kLanes];
-        multiply_pair(args, segment.expert, {j, j + 1 < last ? j + 1 : first},
-                      part_range(args, part), x, rows, z);
-        for (int m = 0; m < rows; ++m) {
-          const F32 gate = load(z[0] + m * kLanes), up = load(z[1] + m * kLanes);
-          if (parts(args) > 1) {
-            float* const to = partial(args, part, row + m) + j * kTileRows;
-            store(to, gate);
-            store(to + args.n, up);
-          } else {
-            finish(args, segment.expert, row + m, j, gate, up);
-          }
-        }
-      }
-    });
+    const int last = first + kChunk < panels(args) ? first + kChunk : panels(args);
+    const BlockRange range = part_range(args, part);
+    for (int j = first; j < last; ++j) {
+      const Panel panel = panel_of(args, segment.expert, j);
+      for_each_pass<Micro, BlockM>(args, segment, [&](long row, int rows, const uint32_t* x) {
+        multiply_pass(args, panel, j, range, {row, rows, x}, part, segment.expert);
+      });
+    }
   }
 
-  // The column tile that is computed, and the one that comes after it.
-  struct TileStep {
-    int now;
-    int next;
+  // Rows of a pass: the first sorted row, their number, and their packed activations.
+  struct Rows {
+    long first;
+    int count;
+    const uint32_t* x;
   };
 
-  static void multiply_pair(const StageArgs& args, int expert, TileStep column, BlockRange range,
-                            const uint32_t* x, int rows, float (&z)[2][Micro::kRows * kLanes]) {
-    const WeightTile gate = weight_tile(args, expert, gate_tile(args, column.now));
-    const WeightTile up = weight_tile(args, expert, up_tile(args, column.now));
-    const WeightTile after = weight_tile(args, expert, gate_tile(args, column.next));
-    const long skip = static_cast<long>(range.begin) * kTileBytes;
-    const uint32_t* const from = x + Micro::words(rows, range.begin);
-    Micro::multiply(gate, up.codes + skip, range, from, rows, z[0]);
-    Micro::multiply(up, after.codes + skip, range, from, rows, z[1]);
+  static void multiply_pass(const StageArgs& args, Panel panel, int j, BlockRange range,
+                            const Rows& pass, int part, int expert) {
+    alignas(64) float z[kPanelGroups * Micro::kRows * kLanes];
+    const int most = vectors(args) - j * (kPanelGroups / 2);
+    const int groups = 2 * most < kPanelGroups ? 2 * most : kPanelGroups;
+    Micro::multiply(panel, nullptr, range, pass.x + Micro::words(pass.count, range.begin),
+                    pass.count, groups, z);
+    for (int pair = 0; pair < groups / 2; ++pair) {
+      const int column = j * (kPanelGroups / 2) + pair;
+      for (int m = 0; m < pass.count; ++m) {
+        const float* const from = z + (2 * pair * pass.count + m) * kLanes;
+        const F32 gate = load(from), up = load(from + pass.count * kLanes);
+        if (parts(args) > 1) {
+          float* const to = partial(args, part, pass.first + m) + column * kGroupColumns;
+          store(to, gate);
+          store(to + args.n, up);
+        } else {
+          finish(args, expert, pass.first + m, column, gate, up);
+        }
+      }
+    }
   }
 
   // Gate sums of a sorted row in the workspace; its up sums stand n further.
@@ -102,10 +108,10 @@ struct Stage1 {
     const int valid = valid_rows<BlockM>(args, block);
     for (int m = 0; m < valid; ++m) {
       const long row = static_cast<long>(block) * BlockM + m;
-      for (int j = 0; j < tiles(args); ++j) {
+      for (int j = 0; j < vectors(args); ++j) {
         F32 gate{}, up{};
         for (int part = 0; part < parts(args); ++part) {
-          const float* const from = partial(args, part, row) + j * kTileRows;
+          const float* const from = partial(args, part, row) + j * kGroupColumns;
           gate += load(from);
           up += load(from + args.n);
         }
@@ -122,13 +128,13 @@ struct Stage1 {
     }
     if (args.bias != nullptr) {
       const float* const bias =
-          args.bias + static_cast<long>(expert) * args.bias_stride + j * kTileRows;
+          args.bias + static_cast<long>(expert) * args.bias_stride + j * kGroupColumns;
       gate += load(bias);
       up += load(bias + args.bias_stride / 2);
     }
     const long out_row = slot_row(args, sorted_slot(args, row));
     uint16_t* const to = static_cast<uint16_t*>(args.out) + out_row * args.out_stride;
-    store_bf16(to + j * kTileRows, Activation::apply(gate, up, args));
+    store_bf16(to + j * kGroupColumns, Activation::apply(gate, up, args));
   }
 };
 

@@ -14,11 +14,13 @@ template <class Micro, int BlockM, int Columns>
 struct Stage2 {
   using Memory = Scratch<Micro, BlockM>;
 
-  static constexpr int kChunk = Columns / kTileRows;
+  static constexpr int kChunk = Columns / kPanelColumns;    // panels of a work item
 
-  static int tiles(const StageArgs& args) { return args.n / kTileRows; }
+  static int panels(const StageArgs& args) {
+    return (args.n + kPanelColumns - 1) / kPanelColumns;
+  }
 
-  static long chunks(const StageArgs& args) { return (tiles(args) + kChunk - 1) / kChunk; }
+  static long chunks(const StageArgs& args) { return (panels(args) + kChunk - 1) / kChunk; }
 
   static long scratch_bytes(const StageArgs& args) { return Memory::bytes(args); }
 
@@ -41,29 +43,44 @@ struct Stage2 {
   static void multiply(const StageArgs& args, long item) {
     const Segment segment = Memory::segments(args)[item / chunks(args)];
     const int first = static_cast<int>(item % chunks(args)) * kChunk;
-    const int last = first + kChunk < tiles(args) ? first + kChunk : tiles(args);
-    const BlockRange range{0, args.k / kBlock};
-    for_each_pass<Micro, BlockM>(args, segment, [&](long row, int rows, const uint32_t* x) {
-      for (int j = first; j < last; ++j) {
-        alignas(64) float y[Micro::kRows * kLanes];
-        const WeightTile tile = weight_tile(args, segment.expert, j);
-        const WeightTile after = weight_tile(args, segment.expert, j + 1 < last ? j + 1 : first);
-        Micro::multiply(tile, after.codes, range, x, rows, y);
-        for (int m = 0; m < rows; ++m) {
-          finish(args, segment.expert, row + m, j, load(y + m * kLanes));
-        }
+    const int last = first + kChunk < panels(args) ? first + kChunk : panels(args);
+    for (int j = first; j < last; ++j) {
+      const Panel panel = panel_of(args, segment.expert, j);
+      for_each_pass<Micro, BlockM>(args, segment, [&](long row, int rows, const uint32_t* x) {
+        multiply_pass(args, panel, j, {row, rows, x}, segment.expert);
+      });
+    }
+  }
+
+  // Rows of a pass: the first sorted row, their number, and their packed activations.
+  struct Rows {
+    long first;
+    int count;
+    const uint32_t* x;
+  };
+
+  static void multiply_pass(const StageArgs& args, Panel panel, int j, const Rows& pass,
+                            int expert) {
+    alignas(64) float y[kPanelGroups * Micro::kRows * kLanes];
+    const int most = args.n / kGroupColumns - j * kPanelGroups;
+    const int groups = most < kPanelGroups ? most : kPanelGroups;
+    Micro::multiply(panel, nullptr, {0, args.k / kBlock}, pass.x, pass.count, groups, y);
+    for (int group = 0; group < groups; ++group) {
+      for (int m = 0; m < pass.count; ++m) {
+        finish(args, expert, pass.first + m, j * kPanelGroups + group,
+               load(y + (group * pass.count + m) * kLanes));
       }
-    });
+    }
   }
 
   // Bias, then routing weight: sixteen columns of one row.
   static void finish(const StageArgs& args, int expert, long row, int j, F32 y) {
     if (args.bias != nullptr) {
-      y += load(args.bias + static_cast<long>(expert) * args.bias_stride + j * kTileRows);
+      y += load(args.bias + static_cast<long>(expert) * args.bias_stride + j * kGroupColumns);
     }
     if (args.doweight) y *= args.sorted_weights[row];
     const long out_row = slot_row(args, sorted_slot(args, row));
-    store(static_cast<float*>(args.out) + out_row * args.out_stride + j * kTileRows, y);
+    store(static_cast<float*>(args.out) + out_row * args.out_stride + j * kGroupColumns, y);
   }
 };
 

@@ -12,8 +12,8 @@ from cpu_kernels import ACTIVATION_CONSTANTS
 from reference import activate
 
 from aiter_moe.codegen.build import ensure
-from aiter_moe.codegen.cpu import SHAPES, CpuTile
-from aiter_moe.codegen.instance import ACTIVATIONS
+from aiter_moe.codegen.cpu import REQUIRES, CpuTile
+from aiter_moe.codegen.instance import ACTIVATIONS, Output
 from aiter_moe.codegen.unit import BuildUnit
 from aiter_moe.enums import ActivationType
 from aiter_moe.targets.arguments import StageArgs
@@ -40,7 +40,7 @@ AITER_MOE_EXPORT void round_to_bf16(const float* from, uint16_t* to, long n) {
 
 @cache
 def library(isa: str) -> ctypes.CDLL:
-    tile = CpuTile(1, isa, 64, 0)
+    tile = CpuTile(1, isa, 4, 1, 64, 0, Output.BF16)
     if not tile.requires <= read_cpuinfo().features:
         pytest.skip(f"this CPU lacks part of {isa}")
     unit = BuildUnit(f"activations_{isa}", "cpu", "activations.cpp", SOURCE, tile.compile_flags)
@@ -62,7 +62,7 @@ def signed_grid(largest: float, points: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS, ids=lambda a: a.name)
-@pytest.mark.parametrize("isa", SHAPES)
+@pytest.mark.parametrize("isa", REQUIRES)
 def test_activations_are_good_to_f32_over_their_range(isa, activation):
     constants = ACTIVATION_CONSTANTS[activation]
     g = torch.Generator().manual_seed(2)
@@ -76,7 +76,7 @@ def test_activations_are_good_to_f32_over_their_range(isa, activation):
     assert ((got - want).norm() / want.norm()) < 3e-7
 
 
-@pytest.mark.parametrize("isa", SHAPES)
+@pytest.mark.parametrize("isa", REQUIRES)
 def test_silu_clamps_when_asked_and_only_then(isa):
     gate, up = signed_grid(40.0, 4096), -signed_grid(40.0, 4096)
     for limit in (0.0, 7.0):
@@ -86,7 +86,7 @@ def test_silu_clamps_when_asked_and_only_then(isa):
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS, ids=lambda a: a.name)
-@pytest.mark.parametrize("isa", SHAPES)
+@pytest.mark.parametrize("isa", REQUIRES)
 def test_large_arguments_saturate_and_nan_stays(isa, activation):
     nan = float("nan")
     gate = torch.tensor([1e4, -1e4, 3e38, -3e38, 0.0, -0.0, nan, 1.0] * 2)
@@ -98,7 +98,7 @@ def test_large_arguments_saturate_and_nan_stays(isa, activation):
     assert torch.allclose(got.double(), want, rtol=1e-5, atol=1e-30, equal_nan=True)
 
 
-@pytest.mark.parametrize("isa", SHAPES)
+@pytest.mark.parametrize("isa", REQUIRES)
 def test_bf16_rounds_to_nearest_even_and_keeps_nan_and_denormals(isa):
     g = torch.Generator().manual_seed(1)
     bits = torch.randint(-(2**31), 2**31, (1 << 16,), generator=g).to(torch.int32)

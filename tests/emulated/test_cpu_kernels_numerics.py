@@ -17,7 +17,7 @@ from cpu_kernels import (
 )
 
 from aiter_moe.codegen.catalogue import catalogue
-from aiter_moe.codegen.cpu import SHAPES
+from aiter_moe.codegen.cpu import REQUIRES
 from aiter_moe.codegen.instance import ACTIVATIONS, BLOCK_M
 from aiter_moe.enums import ActivationType, Kind
 
@@ -38,21 +38,21 @@ STAGE2_SHAPES = (
 # Four block sizes meet the four activations, the tiles, and the shapes in turn.
 @pytest.mark.parametrize("index", range(4))
 @pytest.mark.parametrize("kind", Kind, ids=str)
-@pytest.mark.parametrize("isa", SHAPES)
+@pytest.mark.parametrize("isa", REQUIRES)
 def test_stage_1_is_the_activated_product_at_every_shape(isa, kind, index):
     activation = ACTIVATIONS[(index + (kind is Kind.A4W4)) % 4]
     instance = instance_of(isa, kind, 1, BLOCK_M[index], activation=activation, split_k=False)
     for number, shape in enumerate(STAGE1_SHAPES):
         case = make_case(
             instance, shape, seed=number, bias=number % 2 == 1, doweight=number > 1,
-            interleaved=number in (0, 3), constants=ACTIVATION_CONSTANTS[activation],
+            constants=ACTIVATION_CONSTANTS[activation],
         )  # fmt: skip
         assert relative_l2(case.run(), case.reference()) <= bound(instance), shape
 
 
 @pytest.mark.parametrize("index", range(4))
 @pytest.mark.parametrize("kind", Kind, ids=str)
-@pytest.mark.parametrize("isa", SHAPES)
+@pytest.mark.parametrize("isa", REQUIRES)
 def test_stage_2_is_the_product_at_every_shape(isa, kind, index):
     instance = instance_of(isa, kind, 2, BLOCK_M[index])
     for number, shape in enumerate(STAGE2_SHAPES):
@@ -62,7 +62,7 @@ def test_stage_2_is_the_product_at_every_shape(isa, kind, index):
 
 @pytest.mark.parametrize("stage", [1, 2])
 @pytest.mark.parametrize("kind", Kind, ids=str)
-@pytest.mark.parametrize("isa", SHAPES)
+@pytest.mark.parametrize("isa", REQUIRES)
 def test_hidden_size_2880_fits(isa, kind, stage):
     fields = {"activation": ActivationType.Swiglu, "split_k": False} if stage == 1 else {}
     instance = instance_of(isa, kind, stage, 32, **fields)
@@ -76,7 +76,7 @@ def test_hidden_size_2880_fits(isa, kind, stage):
 
 @pytest.mark.parametrize("routing", ["one", "sparse"])
 @pytest.mark.parametrize("kind", Kind, ids=str)
-@pytest.mark.parametrize("isa", SHAPES)
+@pytest.mark.parametrize("isa", REQUIRES)
 def test_experts_without_tokens_and_one_with_all_leave_other_rows_alone(isa, kind, routing):
     instance = instance_of(isa, kind, 2, 16)
     shape = Shape(tokens=67, topk=3, experts=4, n=64, k=64)
@@ -85,7 +85,7 @@ def test_experts_without_tokens_and_one_with_all_leave_other_rows_alone(isa, kin
 
 
 @pytest.mark.parametrize("kind", Kind, ids=str)
-@pytest.mark.parametrize("isa", SHAPES)
+@pytest.mark.parametrize("isa", REQUIRES)
 def test_every_number_of_rows_of_a_block_is_served(isa, kind):
     instance = instance_of(isa, kind, 2, 64)
     for tokens in range(1, 66):
@@ -94,7 +94,7 @@ def test_every_number_of_rows_of_a_block_is_served(isa, kind):
         assert relative_l2(case.run(), case.reference()) <= F32_OUT, tokens
 
 
-@pytest.mark.parametrize("isa", SHAPES)
+@pytest.mark.parametrize("isa", REQUIRES)
 def test_no_tokens_of_local_experts_is_no_work(isa):
     instance = instance_of(isa, Kind.A16W4, 2, 16)
     case = make_case(instance, Shape(tokens=2, topk=1, experts=2, n=32, k=64))
@@ -113,7 +113,7 @@ def test_high_slot_numbers_are_not_negative(slot):
 
 
 @pytest.mark.parametrize("kind", Kind, ids=str)
-@pytest.mark.parametrize("isa", SHAPES)
+@pytest.mark.parametrize("isa", REQUIRES)
 def test_results_do_not_depend_on_block_size_or_tile(isa, kind):
     shape = Shape(tokens=40, topk=2, experts=3, n=320, k=192)
     outputs = [

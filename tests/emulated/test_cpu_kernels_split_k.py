@@ -15,7 +15,7 @@ from cpu_kernels import (
 )
 
 from aiter_moe.codegen.catalogue import catalogue
-from aiter_moe.codegen.cpu import SHAPES
+from aiter_moe.codegen.cpu import REQUIRES
 from aiter_moe.codegen.instance import ACTIVATIONS, BLOCK_M
 from aiter_moe.enums import Kind
 
@@ -28,13 +28,13 @@ def split_instance(isa: str, index: int):
 
 @pytest.mark.parametrize("index", [0, 2])
 @pytest.mark.parametrize("ksplit", [1, 2, 4])
-@pytest.mark.parametrize("isa", SHAPES)
+@pytest.mark.parametrize("isa", REQUIRES)
 def test_parts_add_up_to_the_whole(isa, ksplit, index):
     instance = split_instance(isa, index)
     for number, k in enumerate((256, 320, 352)):
         case = make_case(
             instance, Shape(tokens=19, topk=2, experts=3, n=192, k=k), seed=number, bias=True,
-            doweight=number > 0, interleaved=number == 1, ksplit=ksplit, routing="sparse",
+            doweight=number > 0, ksplit=ksplit, routing="sparse",
             constants=ACTIVATION_CONSTANTS[instance.activation],
         )  # fmt: skip
         got = case.run()
@@ -42,7 +42,7 @@ def test_parts_add_up_to_the_whole(isa, ksplit, index):
         assert torch.equal(got.view(torch.int16), case.run().view(torch.int16))
 
 
-@pytest.mark.parametrize("isa", SHAPES)
+@pytest.mark.parametrize("isa", REQUIRES)
 def test_parts_are_added_in_ascending_order(isa):
     # Parts of 64 elements that sum to 2^24, 1, 1, -2^24: only ((a + b) + c) + d gives 0 in f32,
     # other orders keep a 1 or the 2.
