@@ -63,7 +63,10 @@ THREADS = Variable(
     "AITER_MOE_THREADS", "0", "threads of the CPU target (default 0: as many as torch uses)"
 )
 CPU_ISA = Variable(
-    "AITER_MOE_CPU_ISA", "", "force the CPU instruction set: avx512 or portable (default: by CPU)"
+    "AITER_MOE_CPU_ISA",
+    "",
+    "most of the instruction set that CPU kernels use: avx512_bf16, avx512_vnni, avx512, "
+    "avx2_vnni, avx2 or portable (default: all the CPU has)",
 )
 AITER_CONFIG_FMOE = Variable(
     "AITER_CONFIG_FMOE", "", "aiter's own variable: tuned CSV files, separated as in PATH"

@@ -14,14 +14,14 @@ from pathlib import Path
 import torch
 
 from aiter_moe import env
-from aiter_moe.codegen.cpu import REQUIRES, RUNTIME_FEATURES
+from aiter_moe.codegen.cpu import REQUIRES
 from aiter_moe.errors import ConfigError
 
 CPUINFO = Path("/proc/cpuinfo")
 MAX_THREADS = 1024
 
 _VECTOR_PREFIXES = ("avx", "amx", "fma", "f16c", "gfni")
-_ISAS = ("avx512", "portable")
+_BEST_FIRST = tuple(REQUIRES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +33,21 @@ class CpuInfo:
 
 
 def parse_cpuinfo(text: str) -> CpuInfo:
-    """Return the first processor of a /proc/cpuinfo; missing lines give empty fields."""
-    fields: dict[str, str] = {}
+    """Return the first name in a /proc/cpuinfo and the features that all its processors have.
+
+    A feature the operating system does not let programs use, for want of its registers' state,
+    has no flag there. Missing lines give empty fields.
+    """
+    product = ""
+    flags: set[str] = set()
     for line in text.splitlines():
         name, _, value = line.partition(":")
-        fields.setdefault(name.strip(), value.strip())
-    flags = fields.get("flags", "").split()
-    features = frozenset(flag for flag in flags if flag.startswith(_VECTOR_PREFIXES))
-    return CpuInfo(fields.get("model name", ""), features)
+        if name.rstrip() == "flags":
+            flags.add(value)  # of hundreds of processors, one or two texts remain
+        elif name.rstrip() == "model name":
+            product = product or value.strip()
+    common = frozenset.intersection(*(frozenset(text.split()) for text in flags or {""}))
+    return CpuInfo(product, frozenset(f for f in common if f.startswith(_VECTOR_PREFIXES)))
 
 
 @cache
@@ -59,30 +66,32 @@ def usable_features(isa: str, info: CpuInfo) -> frozenset[str]:
     Parameters
     ----------
     isa : str
-        Text of AITER_MOE_CPU_ISA: empty, ``avx512`` or ``portable``.
+        Text of AITER_MOE_CPU_ISA: empty for all the CPU has, or a key of `REQUIRES`, above which
+        nothing is used.
     info : CpuInfo
         The CPU.
 
     Raises
     ------
     ConfigError
-        If `isa` is neither, or asks for AVX-512 where the CPU lacks a part of it.
+        If `isa` is no instruction set, or the CPU lacks a part of it.
     """
     if not isa:
         return info.features
-    if isa not in _ISAS:
+    if isa not in REQUIRES:
         raise ConfigError(
-            f"{env.CPU_ISA.name}={isa!r}: give one of {', '.join(_ISAS)}, or unset it"
+            f"{env.CPU_ISA.name}={isa!r}: give one of {', '.join(_BEST_FIRST)}, or unset it"
         )
-    if isa == "portable":
-        return frozenset()
-    missing = (REQUIRES["avx512"] | RUNTIME_FEATURES) - info.features
+    missing = REQUIRES[isa] - info.features
     if missing:
+        best = next(name for name in _BEST_FIRST if REQUIRES[name] <= info.features)
         raise ConfigError(
-            f"{env.CPU_ISA.name}=avx512, but this CPU ({info.product or 'unknown'}) lacks "
-            f"{', '.join(sorted(missing))}; unset {env.CPU_ISA.name} or set it to portable"
+            f"{env.CPU_ISA.name}={isa}, but this CPU ({info.product or 'unknown'}) lacks "
+            f"{', '.join(sorted(missing))}; unset {env.CPU_ISA.name} or set it to {best}, the "
+            "most this CPU has, or below"
         )
-    return info.features
+    allowed = _BEST_FIRST[_BEST_FIRST.index(isa) :]
+    return info.features & frozenset[str]().union(*(REQUIRES[name] for name in allowed))
 
 
 @cache

@@ -5,6 +5,7 @@ import ctypes
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ flags\t\t: fpu sse2 avx avx2 fma avx512f avx512_bf16 hypervisor
 
 processor\t: 1
 model name\t: Another CPU
-flags\t\t: fpu
+flags\t\t: fpu sse2 avx avx2 fma avx_vnni hypervisor
 """
 
 
@@ -35,10 +36,12 @@ def portable_instance() -> Instance:
     return next(i for i in catalogue("cpu") if not i.tile.requires)
 
 
-def test_cpuinfo_gives_the_first_processor_and_its_vector_features() -> None:
+def test_cpuinfo_gives_the_first_name_and_the_vector_features_that_all_processors_have() -> None:
     info = parse_cpuinfo(CPUINFO)
     assert info.product == "Some CPU @ 2.40GHz"
-    assert info.features == {"avx", "avx2", "fma", "avx512f", "avx512_bf16"}
+    assert info.features == {"avx", "avx2", "fma"}
+    first = parse_cpuinfo(CPUINFO.partition("processor\t: 1")[0])
+    assert first.features == {"avx", "avx2", "fma", "avx512f", "avx512_bf16"}
     assert parse_cpuinfo("") == CpuInfo("", frozenset())
 
 
@@ -46,15 +49,34 @@ def test_a_system_without_cpuinfo_is_portable(tmp_path: Path) -> None:
     assert read_cpuinfo(tmp_path / "absent") == CpuInfo("", frozenset())
 
 
-def test_the_instruction_set_can_be_forced() -> None:
-    full = CpuInfo("big", frozenset(REQUIRES["avx512"]) | {"avx512cd"})
+EVERY = frozenset[str]().union(*REQUIRES.values())
+
+
+def test_the_instruction_set_can_be_capped() -> None:
+    full = CpuInfo("big", EVERY | {"avx512cd"})
     assert usable_features("", full) == full.features
-    assert usable_features("avx512", full) == full.features
+    levels = [usable_features(isa, full) for isa in REQUIRES]
+    assert all(more > less for more, less in pairwise(levels))
+    assert all(REQUIRES[isa] <= level for isa, level in zip(REQUIRES, levels, strict=True))
+    assert levels[0] == EVERY
+    assert usable_features("avx2_vnni", full) == REQUIRES["avx2_vnni"]
     assert usable_features("portable", full) == frozenset()
-    with pytest.raises(ConfigError, match=r"lacks.*avx512_bf16"):
-        usable_features("avx512", CpuInfo("old", full.features - {"avx512_bf16"}))
-    with pytest.raises(ConfigError, match="AITER_MOE_CPU_ISA='sse'"):
-        usable_features("sse", full)
+
+
+def test_a_cap_leaves_out_what_the_cpu_lacks_below_it() -> None:
+    server = CpuInfo("server", REQUIRES["avx512_vnni"])
+    assert usable_features("avx512", server) == REQUIRES["avx512"]
+    assert usable_features("avx512_vnni", server) == server.features
+
+
+def test_an_instruction_set_that_cannot_be_used_is_refused_with_what_can() -> None:
+    server = CpuInfo("server", REQUIRES["avx512_vnni"])
+    with pytest.raises(ConfigError, match=r"server\) lacks avx512_bf16; .*set it to avx512_vnni"):
+        usable_features("avx512_bf16", server)
+    with pytest.raises(ConfigError, match=r"unknown\) lacks avx2, f16c, fma; .* to portable"):
+        usable_features("avx2", CpuInfo("", frozenset()))
+    with pytest.raises(ConfigError, match=r"AITER_MOE_CPU_ISA='sse': give one of avx512_bf16, "):
+        usable_features("sse", server)
 
 
 def test_facts_follow_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
