@@ -26,6 +26,7 @@ from aiter_moe.codegen.render import render
 from aiter_moe.enums import ActivationType, Kind
 from aiter_moe.formats import dequantise
 from aiter_moe.targets.arguments import StageArgs
+from aiter_moe.targets.cpu import set_tile
 from aiter_moe.targets.cpu_features import read_cpuinfo
 
 
@@ -47,6 +48,7 @@ def library(instance: Instance) -> ctypes.CDLL:
 def launch(instance: Instance, args: StageArgs) -> None:
     """Run all phases on one thread, items last to first in runs of three."""
     lib = library(instance)
+    set_tile(args, instance)
     by_reference = ctypes.byref(args)
     size = lib.aiter_moe_scratch_bytes(by_reference)
     scratch = np.full(size + 64, 0xFF, np.uint8)

@@ -19,7 +19,10 @@ _INTEGERS = (
 )  # fmt: skip
 _FLOATS = ("limit", "beta", "linear_beta")
 _LATER_POINTERS = ("out_scale", "topk_ids", "topk_weights", "expert_mask", "local_tokens")
-_LATER_INTEGERS = ("out_scale_stride", "experts", "out_columns", "x_type", "out_type")
+_LATER_INTEGERS = (
+    "out_scale_stride", "experts", "out_columns", "x_type", "out_type",
+    "block_m", "columns", "ahead",
+)  # fmt: skip
 
 
 class ElementType(enum.IntEnum):

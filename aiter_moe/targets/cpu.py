@@ -15,7 +15,7 @@ from functools import cache
 import torch
 
 from aiter_moe import env
-from aiter_moe.codegen.cpu import RUNTIME_FEATURES
+from aiter_moe.codegen.cpu import RUNTIME_FEATURES, CpuTile
 from aiter_moe.codegen.instance import Instance
 from aiter_moe.enums import ScaleRounding
 from aiter_moe.errors import ArgumentError, DtypeError, LaunchError
@@ -252,7 +252,7 @@ class CpuLauncher:
         instance : Instance
             The kernel; built and loaded on first use.
         args : StageArgs
-            Its arguments; ``scratch`` is set here.
+            Its arguments; ``scratch`` and the tile's numbers are set here.
         tensors : sequence of Tensor
             What the arguments point into.
 
@@ -263,6 +263,7 @@ class CpuLauncher:
         """
         held = self._kernels.get(id(instance))
         kernel = held[1] if held is not None else self._load(instance)
+        set_tile(args, instance)
         address = addressof(args)
         args.scratch = self._scratch_of(kernel.scratch_bytes(address))
         runtime, threads = self._ready()
@@ -337,6 +338,13 @@ class CpuLauncher:
             rows.data_ptr(), None if places is None else places.data_ptr(), out.data_ptr(), tokens,
             topk, columns, out.stride(0), code, threads,
         )  # fmt: skip
+
+
+def set_tile(args: StageArgs, instance: Instance) -> None:
+    """Write what a CPU kernel reads at run time of its instance."""
+    tile = instance.tile
+    assert isinstance(tile, CpuTile), "the kernel is not for the CPU"
+    args.block_m, args.columns, args.ahead = instance.block_m, tile.columns, tile.ahead
 
 
 def _checked_reduction(

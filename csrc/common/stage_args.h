@@ -50,6 +50,10 @@ struct StageArgs {
   int out_columns;                  // columns of a final `out`; zero from n on
   int x_type;                       // ElementType of x where a kernel takes several
   int out_type;                     // ElementType of a final `out`
+  // Of the CPU target, whose kernels are compiled once for all of these.
+  int block_m;                      // sorted rows of a block
+  int columns;                      // output columns of a work item
+  int ahead;                        // prefetch distance in weight tiles, 0 for none
 };
 
 // Values of aiter_moe/targets/arguments.py ElementType.
