@@ -146,9 +146,7 @@ def _tiles(stage: int, kind: Kind) -> Iterator[CpuTile]:
         if of is not kind:
             continue
         for shape, output in product(shapes, outputs):
-            yield CpuTile(
-                stage, isa, shape.rows, shape.groups, shape.columns, shape.ahead, output
-            )
+            yield CpuTile(stage, isa, shape.rows, shape.groups, shape.columns, shape.ahead, output)
 
 
 def cpu_instances() -> Iterator[Instance]:

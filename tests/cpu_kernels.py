@@ -49,6 +49,7 @@ def launch(instance: Instance, args: StageArgs) -> None:
     """Run all phases on one thread, items last to first in runs of three."""
     lib = library(instance)
     set_tile(args, instance)
+    args.threads = 1
     by_reference = ctypes.byref(args)
     size = lib.aiter_moe_scratch_bytes(by_reference)
     scratch = np.full(size + 64, 0xFF, np.uint8)

@@ -21,7 +21,7 @@ _FLOATS = ("limit", "beta", "linear_beta")
 _LATER_POINTERS = ("out_scale", "topk_ids", "topk_weights", "expert_mask", "local_tokens")
 _LATER_INTEGERS = (
     "out_scale_stride", "experts", "out_columns", "x_type", "out_type",
-    "block_m", "columns", "ahead",
+    "block_m", "columns", "ahead", "threads",
 )  # fmt: skip
 
 

@@ -252,7 +252,7 @@ class CpuLauncher:
         instance : Instance
             The kernel; built and loaded on first use.
         args : StageArgs
-            Its arguments; ``scratch`` and the tile's numbers are set here.
+            Its arguments; ``scratch``, the threads and the tile's numbers are set here.
         tensors : sequence of Tensor
             What the arguments point into.
 
@@ -263,10 +263,11 @@ class CpuLauncher:
         """
         held = self._kernels.get(id(instance))
         kernel = held[1] if held is not None else self._load(instance)
+        runtime, threads = self._ready()
         set_tile(args, instance)
+        args.threads = threads
         address = addressof(args)
         args.scratch = self._scratch_of(kernel.scratch_bytes(address))
-        runtime, threads = self._ready()
         if runtime.pool_run(kernel.task, address, threads) < 0:
             raise LaunchError(f"{instance.name} has more phases than the thread pool takes")
 

@@ -54,6 +54,7 @@ struct StageArgs {
   int block_m;                      // sorted rows of a block
   int columns;                      // output columns of a work item
   int ahead;                        // prefetch distance in weight tiles, 0 for none
+  int threads;                      // workers that may run items, numbered from 0
 };
 
 // Values of aiter_moe/targets/arguments.py ElementType.
