@@ -54,6 +54,7 @@ from aiter_moe.layouts import (
     unshuffle_weight_a16w4,
 )
 from aiter_moe.plan import Plan
+from aiter_moe.prepare import prepare_weights
 from aiter_moe.problem import Problem
 from aiter_moe.sorting import moe_mxfp4_sort, moe_sorting, mxfp4_moe_sort_fwd
 
@@ -103,6 +104,7 @@ __all__ = [
     "mxfp4_moe_sort_fwd",
     "mxfp4_to_f32",
     "per_1x32_f4_quant",
+    "prepare_weights",
     "save_packed",
     "separate_gate_up_rows",
     "shuffle_scale",

@@ -16,10 +16,9 @@ import torch
 from aiter_moe import dtypes
 from aiter_moe.codegen.instance import Output
 from aiter_moe.dispatch import MOEMetadata, metadata_for
-from aiter_moe.enums import ActivationType, GateMode, Kind
+from aiter_moe.enums import ActivationType, Kind
 from aiter_moe.errors import ArgumentError, UnsupportedProblemError
 from aiter_moe.heuristics import activation_dtype
-from aiter_moe.layouts import Layout
 from aiter_moe.pipeline import (
     ActivationConstants,
     Experts,
@@ -117,8 +116,7 @@ def _problem(
 ) -> Problem:
     """Return the problem of each run of a call; the activation type is that of the whole call."""
     hidden, tokens = whole.hidden, whole.hidden.shape[0]
-    interleaved = experts.w1.layout is Layout.SHUFFLED_GATE_UP
-    gate_mode = GateMode.INTERLEAVE if interleaved else GateMode.SEPARATED
+    gate_mode = experts.gate_mode
     q_dtype_a = options.q_dtype_a
     dtype = hidden.dtype
     if dtype in (dtypes.fp4x2, torch.uint8):

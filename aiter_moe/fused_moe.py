@@ -6,6 +6,8 @@ What happens after the checks is `aiter_moe.forward`.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from aiter_moe import checks
@@ -14,8 +16,8 @@ from aiter_moe.errors import ArgumentError, DtypeError
 from aiter_moe.forward import Options, Routing, run_moe
 from aiter_moe.layouts import Layout, PackedWeight
 from aiter_moe.pipeline import Experts
-from aiter_moe.targets.registry import Target
-from aiter_moe.weights import FlatWeight, flat_weight, kernel_weight
+from aiter_moe.targets.registry import Target, running_target
+from aiter_moe.weights import FlatWeight, flat_weight, given_weight, kernel_experts, row_order
 
 
 @torch.library.custom_op("aiter_moe::fused_moe", mutates_args=())
@@ -30,6 +32,7 @@ def _fused_moe_op(  # noqa: PLR0913, PLR0917 - an operator takes flat arguments
     layout1: str,
     layout2: str,
     sizes: list[int],
+    gate_mode: str,
     activation: int,
     dtype: torch.dtype,
     q_dtype_a: torch.dtype | None,
@@ -50,10 +53,11 @@ def _fused_moe_op(  # noqa: PLR0913, PLR0917 - an operator takes flat arguments
 ) -> torch.Tensor:
     rows1, cols1, rows2, cols2 = sizes
     experts = Experts(
-        kernel_weight(PackedWeight(w1, w1_scale, Layout[layout1], rows1, cols1), None, None, "w1"),
-        kernel_weight(PackedWeight(w2, w2_scale, Layout[layout2], rows2, cols2), None, None, "w2"),
+        PackedWeight(w1, w1_scale, Layout[layout1], rows1, cols1),
+        PackedWeight(w2, w2_scale, Layout[layout2], rows2, cols2),
         bias1,
         bias2,
+        GateMode(gate_mode),
     )
     hidden_pad, intermediate_pad = pads
     options = Options(
@@ -64,8 +68,7 @@ def _fused_moe_op(  # noqa: PLR0913, PLR0917 - an operator takes flat arguments
         linear_beta=linear_beta, target=target,
     )  # fmt: skip
     routing = Routing(topk_weight, topk_ids, expert_mask, num_local_tokens)
-    _check(hidden_states, a1_scale, experts, routing, options)
-    return run_moe(hidden_states, a1_scale, experts, routing, options)
+    return _run(hidden_states, a1_scale, experts, routing, options)
 
 
 @_fused_moe_op.register_fake
@@ -80,6 +83,7 @@ def _fused_moe_fake(  # noqa: PLR0913, PLR0917 - an operator takes flat argument
     layout1: str,
     layout2: str,
     sizes: list[int],
+    gate_mode: str,
     activation: int,
     dtype: torch.dtype,
     *rest: object,
@@ -167,7 +171,8 @@ def fused_moe(  # noqa: PLR0913, PLR0917 - aiter's signature
     swiglu_limit, beta, linear_beta : float or None
         Clamp of Swiglu (default 7.0) and Silu (default none); constants of Situv2 (1.0).
     gate_mode : GateMode, str or None
-        Order of w1's rows as the caller believes it; None: as the weight says.
+        Order of w1's rows as the caller believes it; None: as the weight says. Panels say
+        nothing, and count as separated unless it is given.
     output : torch.Tensor or None
         Where to put the result.
     q_dtype_a : torch.dtype or None
@@ -223,20 +228,35 @@ def fused_moe(  # noqa: PLR0913, PLR0917 - aiter's signature
         flat1 = flat_weight(w1, w1_scale, order, "w1")
         flat2 = flat_weight(w2, w2_scale, None, "w2")
         checks.check_output(output, (topk_ids.shape[0], flat2.rows), dtype)
+        order = row_order(flat1.layout, order)
         result = _operator(
-            hidden_states, a1_scale, (flat1, flat2), (bias1, bias2), routing, options
+            hidden_states, a1_scale, (flat1, flat2), order, (bias1, bias2), routing, options
         )
         return result if output is None else output.copy_(result)
-    experts = Experts(
-        kernel_weight(w1, w1_scale, order, "w1"),
-        kernel_weight(w2, w2_scale, None, "w2"),
-        bias1,
-        bias2,
-    )
-    _check(hidden_states, a1_scale, experts, routing, options)
-    checks.check_output(output, (hidden_states.shape[0], experts.w2.rows), dtype)
-    checks.check_overlap(output, hidden_states)
-    return run_moe(hidden_states, a1_scale, experts, routing, options, output)
+    first = given_weight(w1, w1_scale, order, "w1")
+    second = given_weight(w2, w2_scale, None, "w2")
+    experts = Experts(first, second, bias1, bias2, row_order(first.layout, order))
+    return _run(hidden_states, a1_scale, experts, routing, options, output)
+
+
+def _run(
+    hidden: torch.Tensor,
+    a1_scale: torch.Tensor | None,
+    experts: Experts,
+    routing: Routing,
+    options: Options,
+    output: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Check all operands, lay weights out for the target where they are not yet, and run."""
+    _check(hidden, a1_scale, experts, routing, options)
+    checks.check_output(output, (hidden.shape[0], experts.w2.rows), options.dtype)
+    checks.check_overlap(output, hidden)
+    target = options.target
+    if not isinstance(target, Target):
+        target = running_target(target)
+        options = replace(options, target=target)
+    experts = kernel_experts(experts, target)
+    return run_moe(hidden, a1_scale, experts, routing, options, output)
 
 
 def _is_traced() -> bool:
@@ -278,10 +298,11 @@ def _detached(tensor: torch.Tensor | None) -> torch.Tensor | None:
     return None if tensor is None else tensor.detach()
 
 
-def _operator(
+def _operator(  # noqa: PLR0913, PLR0917 - an operator takes flat arguments
     hidden: torch.Tensor,
     a1_scale: torch.Tensor | None,
     weights: tuple[FlatWeight, FlatWeight],
+    gate_mode: GateMode,
     biases: tuple[torch.Tensor | None, torch.Tensor | None],
     routing: Routing,
     options: Options,
@@ -296,8 +317,9 @@ def _operator(
     result: torch.Tensor = _fused_moe_op(
         hidden.detach(), w1.codes, w1.scales, w2.codes, w2.scales, routing.weights.detach(),
         routing.ids, w1.layout.name, w2.layout.name, [w1.rows, w1.cols, w2.rows, w2.cols],
-        int(options.activation), options.dtype, options.q_dtype_a, options.doweight_stage1,
-        [options.hidden_pad, options.intermediate_pad], options.block_m, options.ksplit,
+        gate_mode.value, int(options.activation), options.dtype, options.q_dtype_a,
+        options.doweight_stage1, [options.hidden_pad, options.intermediate_pad],
+        options.block_m, options.ksplit,
         options.skip_inter_quant, options.swiglu_limit, options.beta, options.linear_beta,
         routing.expert_mask, routing.num_local_tokens, a1_scale, *map(_detached, biases),
         options.target,

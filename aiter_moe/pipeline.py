@@ -15,7 +15,7 @@ import torch
 from aiter_moe.codegen.gfx9 import FINISH_SUFFIX
 from aiter_moe.codegen.gfx9.steps import QUANTISE, REDUCE, SCATTER, SORT
 from aiter_moe.codegen.instance import Instance, Output
-from aiter_moe.enums import ActivationType, Kind
+from aiter_moe.enums import ActivationType, GateMode, Kind
 from aiter_moe.formats import MX_BLOCK
 from aiter_moe.layouts import Layout, PackedWeight, S
 from aiter_moe.plan import Plan
@@ -64,12 +64,15 @@ class Experts:
         Gate and up rows [E, 2*inter, hidden]; down rows [E, hidden, inter].
     bias1, bias2 : torch.Tensor or None
         float32 [E, 2*inter] and [E, hidden].
+    gate_mode : GateMode
+        Order of w1's rows as the caller holds them: it decides, not how a copy lies here.
     """
 
     w1: PackedWeight
     w2: PackedWeight
     bias1: torch.Tensor | None = None
     bias2: torch.Tensor | None = None
+    gate_mode: GateMode = GateMode.SEPARATED
 
 
 @dataclass(frozen=True, slots=True)

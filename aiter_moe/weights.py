@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: MIT
-"""From whatever a caller holds to the `PackedWeight` a kernel reads.
+"""From whatever a caller holds to the `PackedWeight` that the kernels of a target read.
 
-Tensors shuffled the way kernels read them are wrapped without a copy. Row-major weights are
-shuffled once and remembered as long as the caller's tensor lives, which is announced, because
-it doubles their memory.
+Weights that lie so already are wrapped without a copy. Others are converted once and the copy is
+kept as long as the caller's memory lives, which is announced, because it doubles the memory of
+weights; `aiter_moe.prepare` at load avoids it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from threading import Lock
 from typing import NamedTuple
 from weakref import ReferenceType, WeakKeyDictionary, ref
 
@@ -20,14 +21,17 @@ from aiter_moe.formats import code_bytes
 from aiter_moe.layouts import Layout, PackedWeight
 from aiter_moe.layouts.adopt import adopt
 from aiter_moe.layouts.marks import SHUFFLE_KINDS
+from aiter_moe.layouts.packing import Packing
 from aiter_moe.log import warn_once
+from aiter_moe.pipeline import Experts
+from aiter_moe.targets.registry import Target
 
-_Place = tuple[int, tuple[int, ...]]
+_Place = tuple[int, int, Packing, Layout]
 
 
 @dataclass(frozen=True, slots=True)
 class _Copy:
-    """A shuffled copy, and what it was made of: versions of both tensors and the scales' place."""
+    """A converted copy, and what it was made of: versions of both tensors, the scales' place."""
 
     versions: tuple[int, int]
     scale_memory: ReferenceType[torch.UntypedStorage]
@@ -35,32 +39,58 @@ class _Copy:
     packed: PackedWeight
 
     @classmethod
-    def of(cls, plain: PackedWeight, packed: PackedWeight) -> _Copy:
-        """Return the record of a copy just made."""
-        memory = ref(plain.scales.untyped_storage())
-        versions = (plain.codes._version, plain.scales._version)
-        return cls(versions, memory, plain.scales.data_ptr(), packed)
+    def of(cls, given: PackedWeight, versions: tuple[int, int], packed: PackedWeight) -> _Copy:
+        """Return the record of a copy just made of what `given` held at `versions`."""
+        memory = ref(given.scales.untyped_storage())
+        return cls(versions, memory, given.scales.data_ptr(), packed)
 
-    def is_of(self, plain: PackedWeight) -> bool:
-        """Say whether the copy still holds what `plain`, whose codes lie where they lay, holds."""
+    def is_of(self, given: PackedWeight) -> bool:
+        """Say whether the copy still holds what `given`, whose codes lie where they lay, holds."""
         same_scales = (
-            self.scale_memory() is plain.scales.untyped_storage()
-            and self.scale_place == plain.scales.data_ptr()
+            self.scale_memory() is given.scales.untyped_storage()
+            and self.scale_place == given.scales.data_ptr()
         )
-        return same_scales and self.versions == (plain.codes._version, plain.scales._version)
+        return same_scales and self.versions == _versions(given)
 
 
 # by memory, not by tensor object: callers pass another .view() of their weight on every call
-_shuffled: WeakKeyDictionary[torch.UntypedStorage, dict[_Place, _Copy]] = WeakKeyDictionary()
+_copies: WeakKeyDictionary[torch.UntypedStorage, dict[_Place, _Copy]] = WeakKeyDictionary()
+_converting = Lock()
 
 
-def kernel_weight(
+def kernel_layout(gfx: str, name: str, gate_mode: GateMode) -> Layout:
+    """Return how the kernels of a device read w1 or w2.
+
+    Parameters
+    ----------
+    gfx : str
+        Device, as `DeviceFacts.gfx` names it.
+    name : str
+        ``w1`` or ``w2``.
+    gate_mode : GateMode
+        Order of w1's rows, which kernels of GPUs take as they come.
+    """
+    first = name == "w1"
+    if gfx == "cpu":
+        return Layout.PANEL_GATE_UP if first else Layout.PANEL
+    interleaved = first and gate_mode is GateMode.INTERLEAVE
+    return Layout.SHUFFLED_GATE_UP if interleaved else Layout.SHUFFLED
+
+
+def row_order(layout: Layout, gate_mode: GateMode | None) -> GateMode:
+    """Return the order of w1's rows: as its layout or, of panels, as the caller says."""
+    if layout is Layout.SHUFFLED_GATE_UP:
+        return GateMode.INTERLEAVE
+    return gate_mode or GateMode.SEPARATED
+
+
+def given_weight(
     weight: torch.Tensor | PackedWeight,
     scale: torch.Tensor | None,
     gate_mode: GateMode | None,
     name: str,
 ) -> PackedWeight:
-    """Return `weight` as a kernel of any target can read it.
+    """Return `weight` as the caller holds it, without a copy.
 
     Parameters
     ----------
@@ -85,9 +115,25 @@ def kernel_weight(
         gate_up = _gate_up(weight, gate_mode, name)
         packed = PackedWeight.from_aiter(weight, scale, gate_up=gate_up, name=name)
     _check_gate_order(packed.layout, gate_mode, name)
-    if packed.layout is not Layout.PLAIN:
-        return packed
-    return _shuffle_once(packed, name)
+    return packed
+
+
+def kernel_experts(experts: Experts, target: Target) -> Experts:
+    """Return experts as kernels of `target` read them; converted copies are kept for later calls.
+
+    Weights on another device than the target's stay as they are.
+
+    Raises
+    ------
+    LayoutError
+        The layout of the kernels needs N to be a multiple of 32.
+    """
+    if experts.w1.codes.device.type != target.device:
+        return experts
+    gfx, order = target.facts.gfx, experts.gate_mode
+    w1 = _converted_once(experts.w1, kernel_layout(gfx, "w1", order), "w1")
+    w2 = _converted_once(experts.w2, kernel_layout(gfx, "w2", order), "w2")
+    return replace(experts, w1=w1, w2=w2)
 
 
 class FlatWeight(NamedTuple):
@@ -111,7 +157,7 @@ def flat_weight(
     Raises
     ------
     LayoutError
-        As of `kernel_weight`.
+        As of `given_weight`.
     """
     if isinstance(weight, PackedWeight):
         given = _given_packed(weight, scale, name)
@@ -149,39 +195,53 @@ def _gate_up(weight: torch.Tensor, gate_mode: GateMode | None, name: str) -> boo
 
 
 def _check_gate_order(layout: Layout, gate_mode: GateMode | None, name: str) -> None:
-    interleaved = layout is Layout.SHUFFLED_GATE_UP
-    if name == "w2" and interleaved:
+    if name == "w2" and layout.is_gate_up:
         raise LayoutError(
-            "w2 lies in layout SHUFFLED_GATE_UP, which interleaves gate and up rows; w2 has none: "
-            "shuffle it with gate_up=False (Layout.SHUFFLED)"
+            f"w2 lies in layout {layout}, which interleaves gate and up rows; w2 has none: "
+            "shuffle it with gate_up=False (Layout.SHUFFLED), or pack it in Layout.PANEL"
         )
-    if gate_mode is None or name == "w2":
+    if gate_mode is None or name == "w2" or layout.is_panel:
         return
-    if interleaved is not (gate_mode is GateMode.INTERLEAVE):
+    if layout.is_gate_up is not (gate_mode is GateMode.INTERLEAVE):
         raise LayoutError(
             f"{name} lies in layout {layout.name}, but gate_mode={gate_mode.value!r} was "
             "asked; leave gate_mode out, or convert with PackedWeight.to_layout"
         )
 
 
-def _shuffle_once(plain: PackedWeight, name: str) -> PackedWeight:
-    """Return the shuffled copy of a row-major weight, the one made before if nothing changed."""
+def _versions(weight: PackedWeight) -> tuple[int, int]:
+    return weight.codes._version, weight.scales._version
+
+
+def _converted_once(given: PackedWeight, layout: Layout, name: str) -> PackedWeight:
+    """Return `given` in `layout`: itself, or a copy, the one made before if nothing changed."""
+    if given.layout is layout:
+        return given
     # tensors made in inference mode do not count their changes, so no copy of them can be kept
-    counted = not (plain.codes.is_inference() or plain.scales.is_inference())
-    copies: dict[_Place, _Copy] = {}
-    if counted:
-        copies = _shuffled.setdefault(plain.codes.untyped_storage(), copies)
-    place = (plain.codes.data_ptr(), tuple(plain.codes.shape))
-    if place in copies and copies[place].is_of(plain):
+    if given.codes.is_inference() or given.scales.is_inference():
+        _announce(given, layout, name, "is made on every call (an inference tensor)")
+        return given.to_layout(layout)
+    place = (given.codes.data_ptr(), given.experts, given.packing, layout)
+    found = _copies.get(given.codes.untyped_storage(), {}).get(place)
+    if found is not None and found.is_of(given):
+        return found.packed
+    with _converting:
+        copies = _copies.setdefault(given.codes.untyped_storage(), {})
+        if place not in copies or not copies[place].is_of(given):
+            _announce(given, layout, name, "is made and kept beside it, which doubles its memory")
+            # read first: what is written meanwhile makes the copy stale
+            versions = _versions(given)
+            copies[place] = _Copy.of(given, versions, given.to_layout(layout))
         return copies[place].packed
+
+
+def _announce(given: PackedWeight, layout: Layout, name: str, what: str) -> None:
+    doubt = ""
+    if given.layout is Layout.PLAIN:
+        doubt = " If it was shuffled and lost its is_shuffled mark, results are wrong."
     warn_once(
-        ("plain weight", name, counted),
-        f"{name} is row-major (no is_shuffled mark): a shuffled copy is made "
-        f"{'and kept beside it' if counted else 'on every call (an inference tensor)'}. "
-        "If it was shuffled and lost its mark, results are wrong; pack weights at load with "
-        "PackedWeight.pack(codes, scales) or shuffle_weight and e8m0_shuffle",
+        ("converted weight", name, given.layout, layout, what),
+        f"{name} lies in layout {given.layout}, the kernels here read {layout}: a copy {what}."
+        f"{doubt} Convert at load instead: w1, w2 = prepare_weights(w1, w2, w1_scale, w2_scale), "
+        f"or PackedWeight.pack(codes, scales, Layout.{layout}) of row-major tensors",
     )
-    packed = plain.to_layout(Layout.SHUFFLED)
-    if counted:
-        copies[place] = _Copy.of(plain, packed)
-    return packed

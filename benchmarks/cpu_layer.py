@@ -115,7 +115,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=9)
     options = parser.parse_args()
     layer = layer_named(options.shape)
-    experts, peer = pack_experts(layer, SEED), TorchLayer(layer)
+    experts, peer = pack_experts(layer, SEED, "cpu"), TorchLayer(layer)
     memory = torch.ones(1 << 26, dtype=torch.int64)
     facts = running_target().facts
     print(f"{options.shape}, {facts.product}, {facts.cu_num} threads; ms are medians, interleaved")

@@ -81,7 +81,7 @@ def layer_reports(layer: Layer, tokens: int, q_dtype_a: torch.dtype) -> dict[str
     found: dict[str, LaunchReport] = {}
     launcher = EmulatorLauncher(TARGET, on_report=found.__setitem__)
     target = dataclasses.replace(running_target(f"{TARGET}:emulator"), launcher=lambda: launcher)
-    experts, route = pack_experts(layer, SEED), routing(layer, SEED, tokens)
+    experts, route = pack_experts(layer, SEED, TARGET), routing(layer, SEED, tokens)
     fused_moe(
         hidden_states(layer, SEED, tokens), experts.w1, experts.w2, route.weights, route.ids,
         activation=layer.activation, bias1=experts.bias1, bias2=experts.bias2,

@@ -242,6 +242,7 @@ class Bench:
             bias1=self.experts.bias1,
             bias2=self.experts.bias2,
             q_dtype_a=problem.q_dtype_a,
+            gate_mode=self.layer.gate_mode,
         )
         with poisoned_memory():
             out = call()
@@ -257,4 +258,5 @@ class Bench:
 
 def make_bench(launcher: Launcher, layer: Layer, seed: int, tokens: int, want: Expected) -> Bench:
     """Return the bench of a layer; packing all experts takes seconds for a full-size layer."""
-    return Bench(launcher, layer, seed, tokens, operands.pack_experts(layer, seed), want)
+    experts = operands.pack_experts(layer, seed, launcher.facts.gfx)
+    return Bench(launcher, layer, seed, tokens, experts, want)

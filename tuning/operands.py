@@ -18,9 +18,10 @@ import torch
 from aiter_moe.enums import ActivationType, GateMode
 from aiter_moe.formats import MX_BLOCK
 from aiter_moe.forward import Routing
-from aiter_moe.layouts import Layout, PackedWeight
+from aiter_moe.layouts import PackedWeight
 from aiter_moe.pipeline import ActivationConstants, Experts
 from aiter_moe.problem import Problem
+from aiter_moe.weights import kernel_layout
 
 ROTATIONS = 8
 _FP4_RMS = 2.93
@@ -129,18 +130,17 @@ def routing(layer: Layer, seed: int, tokens: int) -> Routing:
     return Routing(ids=ids.to(torch.int32), weights=torch.softmax(chosen, dim=1))
 
 
-def pack_experts(layer: Layer, seed: int) -> Experts:
-    """Return all experts' weights in the layout kernels read, with their biases."""
+def pack_experts(layer: Layer, seed: int, gfx: str) -> Experts:
+    """Return all experts' weights in the layout the kernels of a device read, with their biases."""
     rows, cols = 2 * layer.inter_dim, layer.model_dim
     first = _empty(layer.experts, rows, cols)
     second = _empty(layer.experts, layer.model_dim, layer.inter_dim)
     for e in range(layer.experts):
         first[0][e], first[1][e], second[0][e], second[1][e] = expert_weights(layer, seed, e)
-    interleaved = layer.gate_mode is GateMode.INTERLEAVE
-    w2 = PackedWeight.pack(*second, Layout.SHUFFLED)
+    w2 = PackedWeight.pack(*second, kernel_layout(gfx, "w2", layer.gate_mode))
     del second  # row-major and packed codes of both weights together need not fit
-    w1 = PackedWeight.pack(*first, Layout.SHUFFLED_GATE_UP if interleaved else Layout.SHUFFLED)
-    return Experts(w1, w2, *biases(layer, seed))
+    w1 = PackedWeight.pack(*first, kernel_layout(gfx, "w1", layer.gate_mode))
+    return Experts(w1, w2, *biases(layer, seed), gate_mode=layer.gate_mode)
 
 
 def _empty(experts: int, rows: int, cols: int) -> tuple[torch.Tensor, torch.Tensor]:

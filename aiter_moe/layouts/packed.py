@@ -16,15 +16,13 @@ from typing import Any, NoReturn
 import torch
 
 from aiter_moe.errors import LayoutError
-from aiter_moe.formats import MX_BLOCK, code_bytes, scale_bytes
+from aiter_moe.formats import code_bytes, scale_bytes
 from aiter_moe.layouts import packed_ops
 from aiter_moe.layouts.adopt import adopt
+from aiter_moe.layouts.conversion import lay_out, row_major
 from aiter_moe.layouts.layout import Layout
-from aiter_moe.layouts.marks import KERNEL_LAYOUTS, refuse_shuffled
-from aiter_moe.layouts.packing import Packing, check_packing, stacked_scales
-from aiter_moe.layouts.scales import ROW_TILE
-from aiter_moe.layouts.weights import COLS_MULTIPLE
-from aiter_moe.sizes import round_up
+from aiter_moe.layouts.marks import refuse_shuffled
+from aiter_moe.layouts.packing import Packing, check_packing, physical_size, stacked_scales
 
 METADATA_KEY = "packed_weight"
 
@@ -49,14 +47,16 @@ class PackedWeight(torch.Tensor):
     Parameters
     ----------
     codes : torch.Tensor
-        uint8 [experts, physical_rows, physical_cols/2], contiguous, in `layout`.
+        uint8, contiguous, in `layout`: [experts, physical_rows, physical_cols/2], or panels
+        [experts, physical_rows/64, physical_cols/32 * 1088].
     scales : torch.Tensor
-        uint8 [at least experts * physical_rows, scale_cols], contiguous, in `layout`.
+        uint8 [at least experts * physical_rows, scale_cols], contiguous, in `layout`; [0, 0]
+        where they lie among the codes, in panels.
     layout : Layout
         How the bytes lie.
     rows, cols : int
-        Logical N and K in elements. Rows are never padded; columns of a shuffled layout are,
-        to a multiple of 64.
+        Logical N and K in elements. A shuffled layout pads columns to a multiple of 64, panels
+        pad rows to one.
 
     Raises
     ------
@@ -89,7 +89,7 @@ class PackedWeight(torch.Tensor):
     def pack(
         cls, codes: torch.Tensor, scales: torch.Tensor, layout: Layout = Layout.SHUFFLED
     ) -> PackedWeight:
-        """Lay a row-major weight out, padding columns with code 0 and scale 0x7F.
+        """Lay a row-major weight out, padding with code 0 and scale 0x7F.
 
         Parameters
         ----------
@@ -103,7 +103,7 @@ class PackedWeight(torch.Tensor):
         Raises
         ------
         LayoutError
-            A tensor is already shuffled, or N is not a multiple of 32 (shuffled layouts).
+            A tensor is already shuffled, or N is not a multiple of 32 (all but PLAIN and PANEL).
         DtypeError
             Other dtypes.
         ArgumentError
@@ -113,18 +113,7 @@ class PackedWeight(torch.Tensor):
             refuse_shuffled(given, "PackedWeight.pack")
         plain, groups = code_bytes(codes), scale_bytes(scales)
         flat = stacked_scales(plain, groups)
-        experts, rows, cols = plain.shape[0], plain.shape[1], plain.shape[2] * 2
-        if layout is Layout.PLAIN:
-            return cls(plain.contiguous(), flat.contiguous(), layout, rows, cols)
-        if rows % ROW_TILE:
-            raise LayoutError(
-                f"{layout} needs N % {ROW_TILE} == 0, so that the scales of an expert are "
-                f"contiguous; found N = {rows}; pad the rows with zero codes"
-            )
-        code_map, scale_map = KERNEL_LAYOUTS[layout]
-        wide = torch.nn.functional.pad(plain, (0, round_up(cols, COLS_MULTIPLE) // 2 - cols // 2))
-        scales_out = scale_map.shuffle(flat, max(1, experts))
-        return cls(code_map.shuffle(wide), scales_out, layout, rows, cols)
+        return cls(*lay_out(plain, flat, layout), layout, plain.shape[1], plain.shape[2] * 2)
 
     @classmethod
     def from_aiter(
@@ -167,14 +156,7 @@ class PackedWeight(torch.Tensor):
 
     def unpack(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return row-major uint8 codes [E, N, K/2] and scales [E, N, K/32], padding cut off."""
-        experts, rows, groups = self.experts, self.packing.rows, self.packing.cols // MX_BLOCK
-        scales = self.scales[: experts * rows]
-        if self.layout is Layout.PLAIN:
-            return self.codes, scales.view(experts, rows, groups)
-        code_map, scale_map = KERNEL_LAYOUTS[self.layout]
-        codes = code_map.unshuffle(self.codes)[..., : self.packing.cols // 2].contiguous()
-        plain = scale_map.unshuffle(scales, max(1, experts), cols=groups)
-        return codes, plain.view(experts, rows, groups)
+        return row_major(self.codes, self.scales, self.packing)
 
     def to_layout(self, layout: Layout) -> PackedWeight:
         """Return the same weight in another layout; itself when it already lies so.
@@ -182,9 +164,22 @@ class PackedWeight(torch.Tensor):
         Raises
         ------
         LayoutError
-            N is not a multiple of 32 and `layout` is a shuffled one.
+            N is not a multiple of 32 and `layout` is neither PLAIN nor PANEL.
         """
-        return self if layout is self.layout else type(self).pack(*self.unpack(), layout)
+        if layout is self.layout:
+            return self
+        # expert by expert, so that beside source and result only one is in memory
+        first = self._one_in(layout, 0)
+        codes = first.codes.new_empty((self.experts, *first.codes.shape[1:]))
+        scales = first.scales.new_empty((self.experts * first.scales.shape[0], first.scale_cols))
+        made = type(self)(codes, scales, layout, self.rows, self.cols)
+        for expert in range(self.experts):
+            made[expert : expert + 1].copy_(self._one_in(layout, expert))
+        return made
+
+    def _one_in(self, layout: Layout, expert: int) -> PackedWeight:
+        one: PackedWeight = self[expert : expert + 1]  # type: ignore[assignment]
+        return type(self).pack(*one.unpack(), layout)
 
     @property
     def layout(self) -> Layout:  # type: ignore[override]
@@ -208,17 +203,17 @@ class PackedWeight(torch.Tensor):
 
     @property
     def physical_rows(self) -> int:
-        """Rows in memory; equal to `rows`."""
-        return int(self.codes.shape[1])
+        """Rows in memory: `rows`, up to whole panels where they lie in panels."""
+        return physical_size(self.packing)[0]
 
     @property
     def physical_cols(self) -> int:
         """K in memory, in elements."""
-        return int(self.codes.shape[2]) * 2
+        return physical_size(self.packing)[1]
 
     @property
     def scale_cols(self) -> int:
-        """Scale columns in memory."""
+        """Scale columns in memory; 0 where scales lie among the codes."""
         return int(self.scales.shape[1])
 
     @property

@@ -37,7 +37,10 @@ def run(func: Operation, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch
             f"{func} is not an operation on a packed weight, because it would lose the layout; "
             "take .codes and .scales for the bytes, or .unpack() for row-major tensors"
         )
-    return handler(func, *args, **kwargs)
+    # torch leaves this key out below a subclass; with it, parts that share memory share the count
+    # of changes too, by which `aiter_moe.weights` knows whether a copy is stale
+    with torch._C._SetExcludeDispatchKeyGuard(torch._C.DispatchKey.ADInplaceOrView, False):
+        return handler(func, *args, **kwargs)
 
 
 def _keep(func: Operation, weight: PackedWeight) -> PackedWeight:

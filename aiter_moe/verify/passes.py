@@ -80,14 +80,14 @@ def passes_of(kinds: frozenset[Kind]) -> Iterator[Pass]:
 
 
 @lru_cache(maxsize=1)
-def _layer(model: str, seed: int) -> tuple[Experts, Expected]:
+def _layer(model: str, seed: int, gfx: str) -> tuple[Experts, Expected]:
     layer = LAYERS[model]
-    return operands.pack_experts(layer, seed), compute_expected(layer, seed, max(TOKENS))
+    return operands.pack_experts(layer, seed, gfx), compute_expected(layer, seed, max(TOKENS))
 
 
 def run_pass(what: Pass, tokens: int, seed: int, machine: Machine) -> Outcome:
     """Run one pass of `tokens` tokens, and the CPU target beside it."""
-    experts, expected = _layer(what.model, seed)
+    experts, expected = _layer(what.model, seed, machine.target.facts.gfx)
     want = expected.out[what.way][:tokens].double()
     machine.drain()
     machine.choose_order(seed + tokens)
@@ -130,5 +130,6 @@ def _call(what: Pass, tokens: int, seed: int, target: Target, experts: Experts) 
         bias2=bias2,
         q_dtype_a=Q_DTYPE_A[what.way.problem],
         skip_inter_quant=what.way.stage2 is Kind.A16W4 if what.way.problem is Kind.A4W4 else None,
+        gate_mode=layer.gate_mode,
         target=target,
     )

@@ -28,7 +28,7 @@ def launched(layer: Layer, kind: Kind, tokens: int) -> list[str]:
     """Return the kernels of a call in the order of their launches."""
     launcher = EmulatorLauncher("gfx950", checks=0, on_report=lambda symbol, report: None)
     target = dataclasses.replace(running_target("gfx950:emulator"), launcher=lambda: launcher)
-    experts, route = pack_experts(layer, SEED), routing(layer, SEED, tokens)
+    experts, route = pack_experts(layer, SEED, "gfx950"), routing(layer, SEED, tokens)
     with recorded_launches() as launches:
         fused_moe(
             hidden_states(layer, SEED, tokens), experts.w1, experts.w2, route.weights, route.ids,

@@ -212,7 +212,7 @@ def test_the_refusal_names_the_operation_and_the_way_out():
 
 
 def test_is_shuffled_answers_from_the_layout():
-    assert [packed(layout).is_shuffled for layout in LAYOUTS] == [False, True, True]
+    assert [packed(layout).is_shuffled for layout in LAYOUTS] == [False, True, True, True, True]
     weight = packed()
     weight.is_shuffled = True
     assert repr(weight) == "PackedWeight(SHUFFLED, experts=3, rows=64, cols=96, device=cpu)"
