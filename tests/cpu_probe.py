@@ -25,7 +25,7 @@ struct Task { void* entries[3]; };
 struct Probe {
   int* counts;              // [phases][items], of run items
   int* workers;             // [phases][items], who ran them
-  long* early;              // items that ran before the phase before was over
+  long* early;              // items that ran or were counted before the phase before was over
   long items;
   int phases;
   int spin;                 // work per item
@@ -36,7 +36,13 @@ struct Probe {
 EXPORT int aiter_moe_args_size() { return ARGS_SIZE; }
 EXPORT long aiter_moe_scratch_bytes(const Probe* args) { return args->items; }
 EXPORT int aiter_moe_phases(const Probe* args) { return args->phases; }
-EXPORT long aiter_moe_items(const Probe* args, int) { return args->items; }
+EXPORT long aiter_moe_items(const Probe* args, int phase) {
+  for (long cell = (phase - 1) * args->items; phase > 0 && cell < phase * args->items; ++cell) {
+    if (__atomic_load_n(&args->counts[cell], __ATOMIC_RELAXED) == 0)
+      __atomic_add_fetch(args->early, 1, __ATOMIC_RELAXED);
+  }
+  return args->items;
+}
 EXPORT void aiter_moe_run(const Probe* args, int phase, long begin, long end, int worker) {
   for (long item = begin; item < end; ++item) {
     const long cell = phase * args->items + item;

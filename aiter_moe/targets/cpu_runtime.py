@@ -21,6 +21,7 @@ from aiter_moe.codegen.cpu import RUNTIME_FEATURES
 from aiter_moe.codegen.instance import Instance
 from aiter_moe.errors import LaunchError
 from aiter_moe.targets.arguments import StageArgs
+from aiter_moe.targets.cpu_team import Team, torch_team
 
 FLOAT_CODES = {torch.bfloat16: 0, torch.float16: 1, torch.float32: 2}
 
@@ -44,7 +45,7 @@ class SortArgs(ctypes.Structure):
             (name, c_int)
             for name in (
                 "tokens", "topk", "experts", "block", "processed", "capacity", "blocks",
-                "bad_token", "bad_slot", "bad_bits",
+                "bad_token", "bad_slot", "bad_bits", "held",
             )
         ),
     ]  # fmt: skip
@@ -124,6 +125,7 @@ class Runtime:
         _same_size(library, "aiter_moe_args_size", StageArgs)
         _same_size(library, "aiter_moe_sort_args_size", SortArgs)
         self._set_spins = _function(library, "aiter_moe_set_spins", None, c_int)
+        self._lend_team = _function(library, "aiter_moe_lend_team", None, c_void_p, c_int)
         self.pool_run = _function(library, "aiter_moe_pool_run", c_int, c_void_p, c_void_p, c_int)
         self.sort = _function(library, "aiter_moe_sort", c_int, c_void_p, c_int)
         self.quantise = _function(
@@ -138,14 +140,20 @@ class Runtime:
             library, "aiter_moe_reduce", None, c_void_p, c_void_p, c_void_p, c_long, c_long,
             c_long, c_long, c_int, c_int,
         )  # fmt: skip
-        self._threads = 0
+        self._tuned_for = (0, 0)
 
     def tune_for(self, threads: int) -> None:
-        """Let waiting threads spin only where every thread has a CPU of its own."""
-        if threads == self._threads:
+        """Take torch's threads where they are as many, and let waiting ones spin if they may.
+
+        They may where every thread has a CPU of its own.
+        """
+        state = (threads, torch.get_num_threads())
+        if state == self._tuned_for:
             return
         self._set_spins(SPINS if threads <= len(os.sched_getaffinity(0)) else 0)
-        self._threads = threads
+        team = torch_team(threads)
+        self._lend_team(ctypes.byref(team or Team()), threads if team else 0)
+        self._tuned_for = state
 
 
 class Kernel:

@@ -28,6 +28,7 @@ from aiter_moe.targets.routed_pairs import (
     used_slots_bound,
 )
 
+_ANY_NUMBER = -1
 _SORTED, _BAD_EXPERT, _BAD_WEIGHT, _NO_ROOM, _NO_MEMORY = range(5)
 
 
@@ -181,7 +182,7 @@ def sort_pairs(
         weights.data_ptr(), expert_ids.data_ptr(), num_valid.data_ptr(),
         _address(extras.local_topk_ids), _address(extras.m_indices),
         _address(extras.reverse_sorted), tokens, topk, pairs.experts, block, pairs.processed,
-        capacity, blocks,
+        capacity, blocks, held=_ANY_NUMBER,
     )  # fmt: skip
     verdict = runtime.sort(ctypes.addressof(args), threads)
     if verdict != _SORTED:

@@ -12,15 +12,6 @@
 #include "emulator/machine/handler_map.h"
 #include "emulator/machine/program.h"
 
-namespace aiter_moe {
-
-Pool Pool::pool_;
-int Pool::ready_pid_ = 0;
-int Pool::claim_pid_ = 0;
-int Pool::spins_ = 2000;
-__thread int Pool::inside_ = 0;
-
-}  // namespace aiter_moe
 #pragma GCC visibility pop
 
 #include "emulator/hip/calls_device.h"

@@ -182,12 +182,3 @@ def test_a_stage_runs_all_phases_in_aligned_scratch_that_only_grows(
     assert loaded == [instance]
     assert all(address % 64 == 0 for address in addresses)
     assert len(set(addresses[1:])) == 1
-
-
-def test_too_many_phases_are_a_launch_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    path = probe_path(ctypes.sizeof(StageArgs))
-    monkeypatch.setattr(cpu, "load_kernel", lambda instance: Kernel(path))
-    args = Stage()
-    args.recorder(4, phases=9)
-    with pytest.raises(LaunchError, match="phases"):
-        CpuLauncher(frozenset()).run_stage(portable_instance(), args, ())

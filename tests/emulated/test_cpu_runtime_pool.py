@@ -5,12 +5,15 @@ import ctypes
 import os
 import select
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from cpu_probe import Recorder, probe_task
 
 from aiter_moe.targets.cpu_runtime import Runtime, load_runtime
+from aiter_moe.targets.cpu_team import Team, torch_team
 
 
 @pytest.fixture(scope="module")
@@ -119,21 +122,107 @@ def test_a_kernel_that_launches_from_inside_an_item_does_not_deadlock(runtime: R
     assert (inner.workers == 0).all()
 
 
-def test_too_many_phases_are_refused(runtime: Runtime) -> None:
-    recorder = Recorder(items=2, phases=9)
-    assert launch(runtime, recorder, threads=2) == -1
-    assert (recorder.counts == 0).all()
+def test_a_task_may_have_any_number_of_phases(runtime: Runtime) -> None:
+    recorder = Recorder(items=2, phases=100)
+    launch(runtime, recorder, threads=2)
+    assert recorder.complete
 
 
-def _run_in_fork(runtime: Runtime, rounds: int) -> int | None:
+@pytest.fixture
+def team(runtime: Runtime) -> Iterator[int]:
+    """The threads of torch's OpenMP team, lent to the pool."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    found = torch_team(3)
+    if found is None:
+        pytest.skip("torch has no OpenMP team here")
+    runtime._lend_team(ctypes.byref(found), 3)
+    yield 3
+    runtime._lend_team(ctypes.byref(Team()), 0)
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("items", [0, 1, 2, 17, 1000])
+def test_a_team_runs_every_item_of_every_phase_once(
+    runtime: Runtime, team: int, items: int
+) -> None:
+    for _ in range(20):
+        recorder = Recorder(items, phases=5)
+        assert launch(runtime, recorder, team) == max(1, min(team, items))
+        assert recorder.complete
+        assert (recorder.workers < team).all()
+
+
+def test_a_team_is_torchs_own(runtime: Runtime, team: int) -> None:
+    def threads_now() -> int:
+        return len(list(Path("/proc/self/task").iterdir()))
+
+    torch.ones(1 << 20).add_(1)
+    before = threads_now()
+    for items in (100, 2, 100, 5) * 50:
+        launch(runtime, Recorder(items), team)
+        torch.ones(1 << 20).add_(1)
+    assert threads_now() == before
+
+
+def test_launches_of_other_sizes_do_not_borrow(runtime: Runtime, team: int) -> None:
+    for threads in (2, team, 5, team, 1) * 20:
+        recorder = Recorder(items=40, phases=3)
+        launch(runtime, recorder, threads)
+        assert recorder.complete
+        assert recorder.workers.max() < threads
+
+
+def test_several_python_threads_may_use_their_teams(runtime: Runtime, team: int) -> None:
+    recorders = [[Recorder(items=30, phases=3, spin=50) for _ in range(50)] for _ in range(3)]
+
+    def caller(mine: list[Recorder]) -> None:
+        for recorder in mine:
+            launch(runtime, recorder, team)
+
+    callers = [threading.Thread(target=caller, args=(mine,)) for mine in recorders]
+    for one in callers:
+        one.start()
+    for one in callers:
+        one.join(timeout=60)
+    assert not any(one.is_alive() for one in callers)
+    assert all(recorder.complete for mine in recorders for recorder in mine)
+
+
+def test_a_launch_from_inside_a_team_stays_on_its_thread(runtime: Runtime, team: int) -> None:
+    inner = Recorder(items=9, phases=2)
+    outer = Recorder(items=6)
+    outer.args.pool_run = ctypes.cast(runtime.pool_run, ctypes.c_void_p).value
+    outer.args.nested_task = ctypes.addressof(probe_task())
+    outer.args.nested = inner.address
+    launch(runtime, outer, team)
+    assert outer.complete
+    assert inner.complete
+    assert (inner.workers == 0).all()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_leaves_its_parents_team_alone(runtime: Runtime, team: int) -> None:
+    launch(runtime, Recorder(items=20), team)
+    assert _run_in_fork(runtime, rounds=20, threads=team) == 0
+    assert _run_in_fork(runtime, rounds=20, threads=team, tune=True) == 0
+    recorder = Recorder(items=20, phases=3)
+    launch(runtime, recorder, team)
+    assert recorder.complete
+
+
+def _run_in_fork(runtime: Runtime, rounds: int, threads: int = 4, tune: bool = False) -> int | None:
     """Launch in a forked child; return its exit status, or None where it hangs."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
         good = True
+        if tune:
+            runtime.tune_for(1)
+            runtime.tune_for(threads)
         for _ in range(rounds):
             recorder = Recorder(items=20, phases=3)
-            launch(runtime, recorder, threads=4)
+            launch(runtime, recorder, threads)
             good = good and recorder.complete
         os._exit(0 if good else 1)
     os.close(write)

@@ -159,6 +159,10 @@ struct QuantiseArgs {
   long stride;
   Float type;
   Rounding rounding;
+
+  static constexpr long kElementsPerItem = 16384;  // with fewer a barrier costs more than it gives
+
+  long rows_per_item() const { return larger(kElementsPerItem / larger(columns, 1L), 1L); }
 };
 
 template <Float kType, Rounding kRounding>
@@ -192,17 +196,22 @@ inline void quantise_rows(const QuantiseArgs& args, long begin, long end) {
   }
 }
 
+// Rows in items that are worth a thread's while, whose context is a QuantiseArgs.
+inline Task quantise_task() {
+  return {[](const void*) { return 1; },
+          [](const void* context, int) {
+            const QuantiseArgs& args = *static_cast<const QuantiseArgs*>(context);
+            return (args.rows + args.rows_per_item() - 1) / args.rows_per_item();
+          },
+          [](const void* context, int, long begin, long end, int) {
+            const QuantiseArgs& args = *static_cast<const QuantiseArgs*>(context);
+            const long rows = args.rows_per_item();
+            quantise_rows(args, begin * rows, smaller(end * rows, args.rows));
+          }};
+}
+
 inline void quantise(const QuantiseArgs& args, int threads) {
-  // With fewer a barrier costs more than it gives.
-  static constexpr long kElementsPerThread = 32768;
-  static constexpr Task task{
-      [](const void*) { return 1; },
-      [](const void* context, int) { return static_cast<const QuantiseArgs*>(context)->rows; },
-      [](const void* context, int, long begin, long end, int) {
-        quantise_rows(*static_cast<const QuantiseArgs*>(context), begin, end);
-      }};
-  const long useful = args.rows * args.columns / kElementsPerThread;
-  Pool::run(task, &args, static_cast<int>(smaller<long>(threads, useful)));
+  Pool::run(quantise_task(), &args, threads);
 }
 
 }  // namespace aiter_moe

@@ -10,16 +10,20 @@ namespace aiter_moe {
 struct ReduceArgs {
   const float* rows;      // [tokens][topk][columns]
   const int* positions;   // [tokens][topk]: -1 skips the row, which may hold anything; or null
-  void* out;              // [tokens] rows of `columns`, `stride` elements apart
+  void* out;              // [tokens] rows of `out_columns`, `stride` elements apart
   long tokens;
   long topk;
   long columns;
+  long out_columns;       // those from `columns` on become 0
   long stride;
   Float type;
 
-  static constexpr long kColumns = 1024;  // per item: accumulators that stay in the first cache
+  static constexpr long kColumns = 1024;           // accumulators that stay in the first cache
+  static constexpr long kElementsPerItem = 16384;  // with fewer a barrier costs more than it gives
 
-  long items_per_token() const { return (columns + kColumns - 1) / kColumns; }
+  long tokens_per_item() const {
+    return larger(kElementsPerItem / larger(topk * columns, 1L), 1L);
+  }
 };
 
 inline void store_sums(const ReduceArgs& args, long at, const float* sums, long count) {
@@ -35,10 +39,7 @@ inline void store_sums(const ReduceArgs& args, long at, const float* sums, long 
   }
 }
 
-inline void reduce_item(const ReduceArgs& args, long item) {
-  const long token = item / args.items_per_token();
-  const long first = item % args.items_per_token() * ReduceArgs::kColumns;
-  const long count = smaller(ReduceArgs::kColumns, args.columns - first);
+inline void reduce_columns(const ReduceArgs& args, long token, long first, long count) {
   float sums[ReduceArgs::kColumns];
   for (long i = 0; i < count; ++i) sums[i] = 0.0f;
   for (long slot = 0; slot < args.topk; ++slot) {
@@ -50,21 +51,34 @@ inline void reduce_item(const ReduceArgs& args, long item) {
   store_sums(args, token * args.stride + first, sums, count);
 }
 
+inline void reduce_token(const ReduceArgs& args, long token) {
+  for (long first = 0; first < args.columns; first += ReduceArgs::kColumns) {
+    reduce_columns(args, token, first, smaller(ReduceArgs::kColumns, args.columns - first));
+  }
+  const long size = args.type == Float::kF32 ? 4 : 2;
+  char* const end = static_cast<char*>(args.out) + (token * args.stride + args.columns) * size;
+  if (args.out_columns > args.columns) {
+    host_memset(end, 0, (args.out_columns - args.columns) * size);
+  }
+}
+
+// Tokens in items that are worth a thread's while, whose context is a ReduceArgs.
+inline Task reduce_task() {
+  return {[](const void*) { return 1; },
+          [](const void* context, int) {
+            const ReduceArgs& args = *static_cast<const ReduceArgs*>(context);
+            return (args.tokens + args.tokens_per_item() - 1) / args.tokens_per_item();
+          },
+          [](const void* context, int, long begin, long end, int) {
+            const ReduceArgs& args = *static_cast<const ReduceArgs*>(context);
+            const long per_item = args.tokens_per_item();
+            const long last = smaller(end * per_item, args.tokens);
+            for (long token = begin * per_item; token < last; ++token) reduce_token(args, token);
+          }};
+}
+
 inline void reduce(const ReduceArgs& args, int threads) {
-  static constexpr long kElementsPerThread = 32768;
-  static constexpr Task task{
-      [](const void*) { return 1; },
-      [](const void* context, int) {
-        const ReduceArgs& all = *static_cast<const ReduceArgs*>(context);
-        return all.tokens * all.items_per_token();
-      },
-      [](const void* context, int, long begin, long end, int) {
-        for (long item = begin; item < end; ++item) {
-          reduce_item(*static_cast<const ReduceArgs*>(context), item);
-        }
-      }};
-  const long useful = args.tokens * args.topk * args.columns / kElementsPerThread;
-  Pool::run(task, &args, static_cast<int>(smaller<long>(threads, useful)));
+  Pool::run(reduce_task(), &args, threads);
 }
 
 }  // namespace aiter_moe

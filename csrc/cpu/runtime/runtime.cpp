@@ -12,15 +12,6 @@
 #include "cpu/runtime/scale_sort.h"
 #include "cpu/runtime/sort.h"
 
-namespace aiter_moe {
-
-Pool Pool::pool_;
-int Pool::ready_pid_ = 0;
-int Pool::claim_pid_ = 0;
-int Pool::spins_ = 2000;
-__thread int Pool::inside_ = 0;
-
-}  // namespace aiter_moe
 #pragma GCC visibility pop
 
 using namespace aiter_moe;
@@ -32,6 +23,11 @@ AITER_MOE_EXPORT int aiter_moe_sort_args_size() { return sizeof(SortArgs); }
 
 // Pauses a waiting thread spends awake before it sleeps; 0 where threads outnumber CPUs.
 AITER_MOE_EXPORT void aiter_moe_set_spins(int spins) { Pool::set_spins(spins); }
+
+// Threads of an OpenMP library that launches of exactly `threads` threads run on; 0 takes them back.
+AITER_MOE_EXPORT void aiter_moe_lend_team(const Team* team, int threads) {
+  Pool::lend(*team, threads);
+}
 
 // Runs the phases of a kernel over the pool; see Pool::run.
 AITER_MOE_EXPORT int aiter_moe_pool_run(const Task* kernel, const void* args, int threads) {
@@ -61,7 +57,7 @@ AITER_MOE_EXPORT void aiter_moe_sort_scales(const unsigned char* scales, const i
 AITER_MOE_EXPORT void aiter_moe_reduce(const float* rows, const int* positions, void* out,
                                        long tokens, long topk, long columns, long stride,
                                        int type, int threads) {
-  const ReduceArgs args{rows,    positions, out,    tokens, topk,
+  const ReduceArgs args{rows,    positions, out,    tokens, topk, columns,
                         columns, stride,    static_cast<Float>(type)};
   reduce(args, threads);
 }

@@ -7,7 +7,14 @@
 
 namespace aiter_moe {
 
-enum SortVerdict : int { kSorted = 0, kBadExpert = 1, kBadWeight = 2, kNoRoom = 3, kNoMemory = 4 };
+enum SortVerdict : int {
+  kSorted = 0,
+  kBadExpert = 1,
+  kBadWeight = 2,
+  kNoRoom = 3,
+  kNoMemory = 4,
+  kBadMask = 5,
+};
 
 // Mirrored by aiter_moe/targets/cpu_runtime.py.
 struct SortArgs {
@@ -30,7 +37,8 @@ struct SortArgs {
   int blocks;
   int bad_token;               // first offender where the verdict is kBadExpert or kBadWeight
   int bad_slot;
-  int bad_bits;                // expert id, or bits of the weight
+  int bad_bits;                // expert id, bits of the weight, or experts of a bad mask
+  int held;                    // experts the mask must mark, or -1: any number
 };
 
 class Sort {
@@ -39,21 +47,42 @@ class Sort {
   static constexpr int kMaxChunks = 256;
 
   static int run(SortArgs& args, int threads) {
-    Sort sort(args, threads);
-    if (sort.memory_ == nullptr) return kNoMemory;
-    static constexpr Task task{&Sort::phases, &Sort::items, &Sort::run_items};
-    Pool::run(task, &sort, threads);
+    constexpr long kSmall = 4096;
+    int small[kSmall];
+    const long words = memory_words(args, threads);
+    int* const memory =
+        words <= kSmall ? small : static_cast<int*>(host_malloc(words * sizeof(int)));
+    if (memory == nullptr) return kNoMemory;
+    Sort sort(args, threads, memory);
+    Pool::run(task(), &sort, threads);
+    if (memory != small) host_free(memory);
     return sort.verdict();
   }
 
-  Sort(const Sort&) = delete;
-  ~Sort() {
-    if (memory_ != small_) host_free(memory_);
+  // Integers of memory that the sort needs beside its results.
+  static long memory_words(const SortArgs& args, int threads) {
+    return (static_cast<long>(chunks_of(args, threads)) + 2) * args.experts;
+  }
+
+  Sort(SortArgs& args, int threads, int* memory)
+      : args_(args),
+        chunks_(chunks_of(args, threads)),
+        abandoned_(kSorted),
+        used_slots_(0),
+        places_(memory),
+        used_end_(memory + static_cast<long>(chunks_) * args.experts),
+        block_end_(used_end_ + args.experts) {}
+
+  // Its context is a Sort.
+  static Task task() { return {&Sort::phases, &Sort::items, &Sort::run_items}; }
+
+  // To be asked when all phases are over; fills in what is bad.
+  int verdict() {
+    if (abandoned_ == kBadExpert || abandoned_ == kBadWeight) name_first_offence();
+    return abandoned_;
   }
 
  private:
-  static constexpr int kSmall = 4096;
-
   struct Offence {
     int verdict;
     int token;
@@ -61,19 +90,17 @@ class Sort {
     int bits;
   };
 
-  Sort(SortArgs& args, int threads) : args_(args), abandoned_(kSorted) {
+  static int chunks_of(const SortArgs& args, int threads) {
     const long pairs = static_cast<long>(args.tokens) * args.topk;
-    long chunks = threads > 1 ? (pairs + kPairsPerChunk - 1) / kPairsPerChunk : 1;
-    chunks = smaller<long>(larger(chunks, 1L), kMaxChunks);
-    chunks_ = static_cast<int>(smaller<long>(chunks, larger(args.tokens, 1)));
-    const long words = (static_cast<long>(chunks_) + 2) * args.experts;
-    memory_ = words <= kSmall ? small_ : static_cast<int*>(host_malloc(words * sizeof(int)));
-    places_ = memory_;
-    used_end_ = memory_ + static_cast<long>(chunks_) * args.experts;
-    block_end_ = used_end_ + args.experts;
+    const long wanted = threads > 1 ? (pairs + kPairsPerChunk - 1) / kPairsPerChunk : 1;
+    const long most = smaller(larger(args.tokens, 1), kMaxChunks);
+    return static_cast<int>(smaller(larger(wanted, 1L), most));
   }
 
-  static int phases(const void*) { return 3; }
+  // A single chunk needs no barriers.
+  static int phases(const void* context) {
+    return static_cast<const Sort*>(context)->chunks_ == 1 ? 1 : 3;
+  }
 
   static long items(const void* context, int phase) {
     return phase == 1 ? 1 : static_cast<const Sort*>(context)->chunks_;
@@ -81,26 +108,27 @@ class Sort {
 
   static void run_items(const void* context, int phase, long begin, long end, int) {
     Sort& sort = *static_cast<Sort*>(const_cast<void*>(context));
-    for (long item = begin; item < end; ++item) {
-      const int chunk = static_cast<int>(item);
-      if (phase == 0) sort.count(chunk);
-      if (phase == 1) sort.place();
-      if (phase == 2 && sort.abandoned_ == kSorted) sort.write(chunk);
+    if (sort.chunks_ == 1) {
+      sort.count(0);
+      sort.place();
+      return sort.write(0);
+    }
+    if (phase == 1) return sort.place();
+    for (int chunk = static_cast<int>(begin); chunk < end; ++chunk) {
+      phase == 0 ? sort.count(chunk) : sort.write(chunk);
     }
   }
 
-  int verdict() const {
-    if (abandoned_ == kBadExpert || abandoned_ == kBadWeight) {
-      for (int chunk = chunks_ - 1; chunk >= 0; --chunk) {
-        const Offence& offence = offences_[chunk];
-        if (offence.verdict == kSorted) continue;
-        args_.bad_token = offence.token;
-        args_.bad_slot = offence.slot;
-        args_.bad_bits = offence.bits;
-        const_cast<Sort*>(this)->abandoned_ = offence.verdict;
-      }
+  void name_first_offence() {
+    for (int chunk = 0; chunk < chunks_; ++chunk) {
+      const Offence& offence = offences_[chunk];
+      if (offence.verdict == kSorted) continue;
+      args_.bad_token = offence.token;
+      args_.bad_slot = offence.slot;
+      args_.bad_bits = offence.bits;
+      abandoned_ = offence.verdict;
+      return;
     }
-    return abandoned_;
   }
 
   int first_token(int chunk) const {
@@ -174,6 +202,11 @@ class Sort {
       }
       local += args_.expert_mask == nullptr || args_.expert_mask[expert] != 0;
     }
+    if (args_.held >= 0 && local != args_.held) {
+      args_.bad_bits = local;
+      abandoned_ = kBadMask;
+      return;
+    }
     for (; blocks < args_.blocks; ++blocks) args_.sorted_expert_ids[blocks] = -1;
     used_slots_ = position;
     args_.num_valid[0] = position;
@@ -181,6 +214,7 @@ class Sort {
   }
 
   void write(int chunk) {
+    if (abandoned_ != kSorted) return;
     write_pairs(chunk);
     for (int expert = chunk; expert < args_.experts; expert += chunks_) {
       write_pads(used_end_[expert], block_end_[expert]);
@@ -242,15 +276,13 @@ class Sort {
   }
 
   SortArgs& args_;
-  int chunks_;
+  const int chunks_;
   int abandoned_;
   int used_slots_;
-  int* memory_;
-  int* places_;      // [chunks][experts]: counts, then places
-  int* used_end_;    // [experts]: end of the pairs
-  int* block_end_;   // [experts]: end of the padded blocks
+  int* const places_;      // [chunks][experts]: counts, then places
+  int* const used_end_;    // [experts]: end of the pairs
+  int* const block_end_;   // [experts]: end of the padded blocks
   Offence offences_[kMaxChunks];
-  int small_[kSmall];
 };
 
 }  // namespace aiter_moe
