@@ -31,8 +31,18 @@ REQUIRES: dict[str, frozenset[str]] = {
 
 # Vectors of 64 bytes never cross a call, so the notes about their ABI say nothing.
 COMMON_FLAGS = ("-fvisibility=hidden", "-Wno-psabi")
-# The support library comes in two builds: with these features, and with none.
-RUNTIME_FEATURES = frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl"})
+
+RUNTIME_BUILDS: dict[str, frozenset[str]] = {
+    "avx512": frozenset({"avx512f", "avx512bw", "avx512dq", "avx512vl"}),
+    "avx2": _AVX2,
+    "portable": frozenset(),
+}
+"""Features of each build of the support library, best first."""
+
+
+def runtime_features(features: frozenset[str]) -> frozenset[str]:
+    """Return the features of the best build of the support library for a CPU with `features`."""
+    return next(build for build in RUNTIME_BUILDS.values() if build <= features)
 
 
 def feature_flags(features: frozenset[str]) -> tuple[str, ...]:

@@ -14,7 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aiter_moe.codegen.cktile.compiler import cktile_command
-from aiter_moe.codegen.cpu import COMMON_FLAGS, RUNTIME_FEATURES, feature_flags
+from aiter_moe.codegen.cpu import (
+    COMMON_FLAGS,
+    RUNTIME_BUILDS,
+    feature_flags,
+    runtime_features,
+)
 from aiter_moe.codegen.device_compiler import DEVICE_FLAGS
 from aiter_moe.codegen.host_compiler import LINK_FLAGS, host_flags
 from aiter_moe.codegen.instance import Instance
@@ -29,7 +34,7 @@ GENERATOR = "aiter_moe codegen 1"
 RUNTIME_NAME = "aiter_moe_cpu_runtime"
 EMULATOR_NAME = "aiter_moe_emulator"
 # Beside those of the runtime; all or none, as a handler picks its path by AVX-512.
-EMULATOR_FEATURES = RUNTIME_FEATURES | {"avx2", "fma", "f16c"}
+EMULATOR_FEATURES = RUNTIME_BUILDS["avx512"] | RUNTIME_BUILDS["avx2"]
 # Used where the CPU has them as well.
 EMULATOR_EXTRAS = frozenset({"avx512_vnni"})
 # An emulated instruction rounds as often as it says. Without traps comparisons vectorise. -O3
@@ -121,9 +126,9 @@ def runtime_unit(features: frozenset[str] = frozenset()) -> BuildUnit:
     ----------
     features : frozenset of str
         Instruction-set features of the machine, as /proc/cpuinfo names them; the library is
-        built with RUNTIME_FEATURES where it has them all, else for any CPU.
+        built as the best of RUNTIME_BUILDS that needs no others.
     """
-    flags = feature_flags(RUNTIME_FEATURES if features >= RUNTIME_FEATURES else frozenset())
+    flags = feature_flags(runtime_features(features))
     file_name = f"{RUNTIME_NAME}.cpp"
     command = _stand_alone("cpu", file_name, flags)
     header = _header(f"{RUNTIME_NAME}, the CPU support library", command)

@@ -12,9 +12,10 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from aiter_moe.codegen.build import ensure
-from aiter_moe.codegen.cpu import RUNTIME_FEATURES
+from aiter_moe.codegen.cpu import RUNTIME_BUILDS
 from aiter_moe.codegen.unit import BuildUnit
 from aiter_moe.targets.cpu_features import read_cpuinfo
 from aiter_moe.targets.cpu_runtime import Task
@@ -113,6 +114,9 @@ def probe_task() -> Task:
     return task
 
 
-def has_avx512() -> bool:
-    """Whether this CPU runs the vectorised build of the support library."""
-    return read_cpuinfo().features >= RUNTIME_FEATURES
+def build_features(build: str) -> frozenset[str]:
+    """Return the features of a build of the support library; skip where this CPU lacks one."""
+    missing = RUNTIME_BUILDS[build] - read_cpuinfo().features
+    if missing:
+        pytest.skip(f"this CPU lacks {', '.join(sorted(missing))}")
+    return RUNTIME_BUILDS[build]

@@ -15,7 +15,7 @@ from functools import cache
 import torch
 
 from aiter_moe import env
-from aiter_moe.codegen.cpu import RUNTIME_FEATURES, CpuTile
+from aiter_moe.codegen.cpu import CpuTile
 from aiter_moe.codegen.instance import Instance
 from aiter_moe.enums import ScaleRounding
 from aiter_moe.errors import ArgumentError, DtypeError, LaunchError
@@ -99,7 +99,7 @@ class CpuLauncher:
         runtime = self._runtime
         if runtime is None:
             # No lock: loading twice gives the same library, and a fork could leave one held.
-            runtime = self._runtime = load_runtime(self._features >= RUNTIME_FEATURES)
+            runtime = self._runtime = load_runtime(self._features)
         threads = thread_count()
         runtime.tune_for(threads)
         return runtime, threads

@@ -17,7 +17,6 @@ from typing import Any, TypeAlias
 
 import torch
 
-from aiter_moe.codegen.cpu import RUNTIME_FEATURES
 from aiter_moe.codegen.instance import Instance
 from aiter_moe.errors import LaunchError
 from aiter_moe.targets.arguments import StageArgs
@@ -179,12 +178,11 @@ class Kernel:
 
 
 @cache
-def load_runtime(avx512: bool) -> Runtime:
-    """Return the support library of one instruction set, built and loaded on first use."""
+def load_runtime(features: frozenset[str]) -> Runtime:
+    """Return the support library in the best build for `features`, made on first use."""
     from aiter_moe.codegen.build import ensure
     from aiter_moe.codegen.render import runtime_unit
 
-    features = RUNTIME_FEATURES if avx512 else frozenset[str]()
     return Runtime(ensure(runtime_unit(features)).path)
 
 

@@ -7,12 +7,12 @@ import ctypes
 
 import pytest
 import torch
-from cpu_probe import Recorder, has_avx512, probe_task
+from cpu_probe import Recorder, build_features, probe_task
 
 from aiter_moe import env
 from aiter_moe.codegen.build import ensure
 from aiter_moe.codegen.compiler import pip_clang
-from aiter_moe.codegen.cpu import RUNTIME_FEATURES
+from aiter_moe.codegen.cpu import RUNTIME_BUILDS
 from aiter_moe.codegen.render import runtime_unit
 from aiter_moe.enums import ScaleRounding
 from aiter_moe.formats.mxfp4 import quantise_1x32
@@ -22,16 +22,15 @@ from aiter_moe.targets.cpu import CpuLauncher
 from aiter_moe.targets.cpu_runtime import Runtime
 
 
-@pytest.fixture(params=["portable", "avx512"])
+@pytest.fixture(params=RUNTIME_BUILDS)
 def runtime(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path) -> Runtime:
     if pip_clang() is None:
         pytest.skip("the pip clang is not installed (pip install aiter_moe[toolchain])")
-    if request.param == "avx512" and not has_avx512():
-        pytest.skip("this CPU has no AVX-512")
+    features = build_features(request.param)
     probe_task()  # built by the usual compiler
     monkeypatch.delenv(env.HOST_CXX.name, raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
-    artifact = ensure(runtime_unit(RUNTIME_FEATURES if request.param == "avx512" else frozenset()))
+    artifact = ensure(runtime_unit(features))
     assert "ziglang" in artifact.manifest["compiler"]
     return Runtime(artifact.path)
 
@@ -39,7 +38,7 @@ def runtime(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp
 def test_the_pip_clang_builds_a_runtime_that_is_right(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cpu, "load_runtime", lambda avx512: runtime)
+    monkeypatch.setattr(cpu, "load_runtime", lambda features: runtime)
     monkeypatch.setenv("AITER_MOE_THREADS", "3")
     launcher = CpuLauncher(frozenset())
     x = torch.randn(300, 640, generator=torch.Generator().manual_seed(4)).half()

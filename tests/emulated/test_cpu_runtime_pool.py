@@ -18,7 +18,7 @@ from aiter_moe.targets.cpu_team import Team, torch_team
 
 @pytest.fixture(scope="module")
 def runtime() -> Runtime:
-    return load_runtime(avx512=False)
+    return load_runtime(frozenset())
 
 
 def launch(runtime: Runtime, recorder: Recorder, threads: int) -> int:

@@ -4,12 +4,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from cpu_probe import has_avx512
+from cpu_probe import build_features
 from golden import cases, floats, golden
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiter_moe.codegen.cpu import RUNTIME_FEATURES
+from aiter_moe.codegen.cpu import RUNTIME_BUILDS
 from aiter_moe.enums import ScaleRounding
 from aiter_moe.errors import ArgumentError, DtypeError
 from aiter_moe.formats.mxfp4 import quantise_1x32
@@ -19,11 +19,9 @@ DTYPES = [torch.bfloat16, torch.float16, torch.float32]
 HALVES = [torch.bfloat16, torch.float16]
 
 
-@pytest.fixture(scope="module", params=["portable", "avx512"])
+@pytest.fixture(scope="module", params=RUNTIME_BUILDS)
 def launcher(request: pytest.FixtureRequest) -> CpuLauncher:
-    if request.param == "avx512" and not has_avx512():
-        pytest.skip("this CPU has no AVX-512")
-    return CpuLauncher(RUNTIME_FEATURES if request.param == "avx512" else frozenset())
+    return CpuLauncher(build_features(request.param))
 
 
 def assert_equal_to_torch(launcher: CpuLauncher, x: torch.Tensor, mode: ScaleRounding) -> None:

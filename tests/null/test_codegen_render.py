@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from aiter_moe.codegen.catalogue import TARGETS, catalogue
-from aiter_moe.codegen.cpu import RUNTIME_FEATURES, feature_flags
+from aiter_moe.codegen.cpu import RUNTIME_BUILDS, feature_flags
 from aiter_moe.codegen.includes import csrc_root, headers_of
 from aiter_moe.codegen.instance import Instance
 from aiter_moe.codegen.render import (
@@ -129,10 +129,12 @@ def test_the_runtime_unit_depends_on_the_runtimes_files() -> None:
     assert len(names) > 1
 
 
-def test_the_runtime_has_two_builds_whatever_else_a_cpu_can_do() -> None:
-    wide = runtime_unit(RUNTIME_FEATURES)
+def test_the_runtime_has_three_builds_whatever_else_a_cpu_can_do() -> None:
+    wide, narrow = runtime_unit(RUNTIME_BUILDS["avx512"]), runtime_unit(RUNTIME_BUILDS["avx2"])
     assert wide.flags == ("-mavx512bw", "-mavx512dq", "-mavx512f", "-mavx512vl")
-    assert runtime_unit(RUNTIME_FEATURES | {"avx2", "amx_tile"}) == wide
+    assert runtime_unit(RUNTIME_BUILDS["avx512"] | {"avx2", "amx_tile"}) == wide
+    assert narrow.flags == ("-mavx2", "-mf16c", "-mfma")
+    assert runtime_unit(RUNTIME_BUILDS["avx2"] | {"avx512f"}) == narrow
     assert runtime_unit(frozenset({"avx512f", "avx2"})) == runtime_unit()
     assert runtime_unit().flags == ()
 
