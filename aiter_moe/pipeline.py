@@ -16,6 +16,7 @@ from aiter_moe.codegen.gfx9 import FINISH_SUFFIX
 from aiter_moe.codegen.gfx9.steps import QUANTISE, REDUCE, SCATTER, SORT
 from aiter_moe.codegen.instance import Instance, Output
 from aiter_moe.enums import ActivationType, GateMode, Kind
+from aiter_moe.errors import LayoutError
 from aiter_moe.formats import MX_BLOCK
 from aiter_moe.layouts import Layout, PackedWeight, S
 from aiter_moe.plan import Plan
@@ -164,6 +165,11 @@ class _Launch:
 def _launch(
     call: MoeCall, weight: PackedWeight, operand: Operand, instance: Instance, doweight: bool
 ) -> _Launch:
+    if weight.layout.is_panel is not (instance.target == "cpu"):
+        raise LayoutError(
+            f"{instance.name} does not read {weight.layout}; lay the weight out for the target "
+            "with aiter_moe.prepare_weights"
+        )
     launch = _Launch()
     args = launch.args
     launch.point("x", operand.values)

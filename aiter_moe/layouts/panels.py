@@ -29,7 +29,8 @@ from aiter_moe.sizes import ceil_div
 
 PANEL_ROWS = 64
 TILE_BYTES = PANEL_ROWS + PANEL_ROWS * MX_BLOCK // 2
-_GROUPS, _GROUP_ROWS = 4, 16
+LINE_ROWS = 16
+_GROUPS = PANEL_ROWS // LINE_ROWS
 _LINES, _WORD = 4, 4
 _BLOCK_BYTES = MX_BLOCK // 2
 
@@ -61,7 +62,7 @@ def to_panels(codes: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
     tall_scales = torch.nn.functional.pad(scales, missing, value=UNIT_SCALE)
     tiles = codes.new_empty((experts, panels, blocks, TILE_BYTES))
     tiles[..., :PANEL_ROWS] = tall_scales.view(experts, panels, PANEL_ROWS, blocks).mT
-    by_row = tall_codes.view(experts, panels, _GROUPS, _GROUP_ROWS, blocks, _LINES, _WORD)
+    by_row = tall_codes.view(experts, panels, _GROUPS, LINE_ROWS, blocks, _LINES, _WORD)
     tiles[..., PANEL_ROWS:] = by_row.permute(0, 1, 4, 2, 5, 3, 6).flatten(3)
     return tiles.view(experts, panels, width)
 
@@ -79,6 +80,6 @@ def from_panels(panels: torch.Tensor, rows: int) -> tuple[torch.Tensor, torch.Te
     tall = count * PANEL_ROWS
     tiles = panels.view(experts, count, blocks, TILE_BYTES)
     scales = tiles[..., :PANEL_ROWS].mT.reshape(experts, tall, blocks)
-    by_line = tiles[..., PANEL_ROWS:].view(*tiles.shape[:3], _GROUPS, _LINES, _GROUP_ROWS, _WORD)
+    by_line = tiles[..., PANEL_ROWS:].view(*tiles.shape[:3], _GROUPS, _LINES, LINE_ROWS, _WORD)
     codes = by_line.permute(0, 1, 3, 5, 2, 4, 6).reshape(experts, tall, blocks * _BLOCK_BYTES)
     return codes[:, :rows].contiguous(), scales[:, :rows].contiguous()

@@ -21,6 +21,8 @@ import torch
 from aiter_moe.formats import MX_BLOCK, NAN_SCALE, dequantise
 from aiter_moe.layouts import Layout, PackedWeight
 from aiter_moe.layouts.marks import KERNEL_LAYOUTS
+from aiter_moe.layouts.panels import PANEL_ROWS, to_panels
+from aiter_moe.layouts.rows import GateUpRows
 from aiter_moe.layouts.scales import COL_TILE
 from aiter_moe.layouts.weights import COLS_MULTIPLE
 from aiter_moe.sizes import round_up
@@ -145,27 +147,51 @@ def expert_weight(key: WeightKey, expert: int) -> Matrix:
 def _packed_expert(key: WeightKey, placing: Placing, expert: int) -> Matrix:
     """Return the bytes of one expert as kernels read them, with all hostile padding."""
     raw, halves = expert_weight(key, expert), key.halves
-    cols = round_up(placing.cols, COLS_MULTIPLE)
-    groups = round_up(cols // MX_BLOCK, COL_TILE)
-    codes = torch.full((halves, placing.rows, cols // 2), SIX_SIX, dtype=torch.uint8)
-    scales = torch.full((halves, placing.rows, groups), NAN_SCALE, dtype=torch.uint8)
+    hostile = _hostile_expert(key, placing)
+    codes, scales = (part.view(halves, placing.rows, -1) for part in hostile)
     own = key.rows // halves
     codes[:, :own, : key.cols // 2] = raw.codes.view(halves, own, -1)
     scales[:, :own, : key.cols // MX_BLOCK] = raw.scales.view(halves, own, -1)
-    code_map, scale_map = KERNEL_LAYOUTS[placing.layout]
-    return Matrix(
-        code_map.shuffle(codes.view(1, -1, cols // 2)), scale_map.shuffle(scales.flatten(0, 1))
+    return _laid_out(*hostile, placing.layout)
+
+
+def _hostile_expert(key: WeightKey, placing: Placing) -> Matrix:
+    """Return an expert that nobody may read, row-major, with padded columns."""
+    cols, groups = _physical_columns(placing)
+    rows = key.halves * placing.rows
+    codes = torch.full((rows, cols // 2), SIX_SIX, dtype=torch.uint8)
+    return Matrix(codes, torch.full((rows, groups), NAN_SCALE, dtype=torch.uint8))
+
+
+def _physical_columns(placing: Placing) -> tuple[int, int]:
+    """Return the columns of codes, in elements, and those of scales."""
+    if placing.layout.is_panel:
+        return placing.cols, placing.cols // MX_BLOCK
+    cols = round_up(placing.cols, COLS_MULTIPLE)
+    return cols, round_up(cols // MX_BLOCK, COL_TILE)
+
+
+def _laid_out(codes: torch.Tensor, scales: torch.Tensor, layout: Layout) -> Matrix:
+    """Lay one expert's padded matrices out, uint8 [rows, cols/2] and [rows, groups]."""
+    if not layout.is_panel:
+        code_map, scale_map = KERNEL_LAYOUTS[layout]
+        return Matrix(code_map.shuffle(codes[None]), scale_map.shuffle(scales))
+    if layout is Layout.PANEL_GATE_UP:
+        order = GateUpRows(16)
+        codes, scales = order.interleave(codes), order.interleave(scales)
+    missing = (0, 0, 0, -codes.shape[0] % PANEL_ROWS)
+    codes, scales = (
+        torch.nn.functional.pad(part, missing, value=worst)
+        for part, worst in ((codes, SIX_SIX), (scales, NAN_SCALE))
     )
+    return Matrix(to_panels(codes[None], scales[None]), scales.new_empty((0, 0)))
 
 
 def packed_weight(
     key: WeightKey, placing: Placing, experts: int, used: Collection[int]
 ) -> PackedWeight:
     """Return the weights of all local experts; those not `used` are hostile throughout."""
-    one = _packed_expert(key, placing, min(used, default=0))
-    codes = torch.full((experts, *one.codes.shape[1:]), SIX_SIX, dtype=torch.uint8)
-    scales = torch.full((experts, *one.scales.shape), NAN_SCALE, dtype=torch.uint8)
-    for expert in used:
-        codes[expert], scales[expert] = _packed_expert(key, placing, expert)
-    rows = placing.rows * key.halves
-    return PackedWeight(codes, scales.flatten(0, 1), placing.layout, rows, placing.cols)
+    idle = _laid_out(*_hostile_expert(key, placing), placing.layout)
+    each = [_packed_expert(key, placing, e) if e in used else idle for e in range(experts)]
+    codes, scales = (torch.cat(parts) for parts in zip(*each, strict=True))
+    return PackedWeight(codes, scales, placing.layout, placing.rows * key.halves, placing.cols)

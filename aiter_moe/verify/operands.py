@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
-from aiter_moe.enums import GateMode, Kind
+from aiter_moe.enums import Kind
 from aiter_moe.formats import MX_BLOCK, NAN_SCALE, dequantise, quantise_1x32
 from aiter_moe.forward import Routing
 from aiter_moe.layouts import Layout, PackedWeight
@@ -33,6 +33,7 @@ from aiter_moe.verify.matrices import (
     random_bytes,
 )
 from aiter_moe.verify.problems import Scales, Spread, StageCase
+from aiter_moe.weights import kernel_layout
 
 ROW_MARGIN = 64
 """Bytes between rows of activations that belong to nobody."""
@@ -202,5 +203,4 @@ def _physical_columns(case: StageCase) -> int:
 
 def layout_of(case: StageCase) -> Layout:
     """Return how the weight of a case lies."""
-    gate_up = case.instance.stage == 1 and case.gate_mode is GateMode.INTERLEAVE
-    return Layout.SHUFFLED_GATE_UP if gate_up else Layout.SHUFFLED
+    return kernel_layout(case.instance.target, f"w{case.instance.stage}", case.gate_mode)
