@@ -17,7 +17,7 @@
     return Kernel::items(*args, phase);                                                          \
   }                                                                                              \
   AITER_MOE_EXPORT void aiter_moe_run(const aiter_moe::StageArgs* args, int phase, long begin,   \
-                                      long end, int) {                                           \
-    Kernel::run(*args, phase, begin, end);                                                       \
+                                      long end, int worker) {                                    \
+    Kernel::run(*args, phase, begin, end, worker);                                               \
   }                                                                                              \
   AITER_MOE_EXPORT int aiter_moe_args_size(void) { return sizeof(aiter_moe::StageArgs); }

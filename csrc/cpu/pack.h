@@ -1,93 +1,89 @@
 // SPDX-License-Identifier: MIT
-// Scratch memory of a stage kernel, and its first phase: pack the activations of sorted rows.
-// Scratch holds the table of segments, then block after block of packed rows (64-byte aligned).
+// The first two phases of both stages: cut the sorted rows into segments, then gather and pack the
+// activations of their passes, quantised first where an fp4 kernel is given rows of floats.
 #pragma once
 
-#include "common/stage_args.h"
 #include "cpu/microkernel.h"
-#include "cpu/sorted.h"
+#include "cpu/runtime/quantise_block.h"
+#include "cpu/scratch.h"
 
 namespace aiter_moe::cpu {
 
-// Sorting must be done before any of these is asked: sizes follow from the used blocks.
-template <class Micro, int BlockM>
-struct Scratch {
-  static long segment_bytes(const StageArgs& args) {
-    const long bytes = static_cast<long>(used_blocks<BlockM>(args)) * sizeof(Segment);
-    return (bytes + 63) / 64 * 64;
+// `Gather` maps a slot to its row of x.
+template <class Micro, class Gather>
+struct Pack {
+  using Memory = Scratch<Micro>;
+
+  // So many elements are packed sooner by one thread than all threads meet.
+  static constexpr long kElementsAlone = 32768;
+
+  static bool alone(const StageArgs& args) { return Memory::pairs(args) * args.k <= kElementsAlone; }
+
+  static bool quantises(const StageArgs& args) {
+    return Micro::kActivationBits == 4 && args.x_scale == nullptr;
   }
 
-  static long block_words(const StageArgs& args) {
-    return static_cast<long>(BlockM) * Micro::kRowWords * (args.k / kBlock);
+  // A worker's rows of fp4 codes, then their scales.
+  static long worker_bytes(const StageArgs& args) {
+    return quantises(args) ? static_cast<long>(Micro::kRows) * (args.k / 2 + args.k / kBlock) : 0;
   }
 
-  static long bytes(const StageArgs& args) {
-    return segment_bytes(args) + used_blocks<BlockM>(args) * block_words(args) * 4;
+  static void cut(const StageArgs& args, int worker) {
+    Segments& segments = Memory::segments(args);
+    Cutter(args, Micro::kRows, Memory::row_words(args) * 4).cut(segments);
+    if (alone(args)) run(args, 0, segments.passes, worker);
   }
 
-  static Segment* segments(const StageArgs& args) { return static_cast<Segment*>(args.scratch); }
+  // Items of the second phase: passes.
+  static long items(const StageArgs& args) {
+    return alone(args) ? 0 : Memory::segments(args).passes;
+  }
 
-  // Packed rows of a pass that starts at row `first` of `block`.
-  static uint32_t* packed(const StageArgs& args, int block, int first) {
-    char* const base = static_cast<char*>(args.scratch) + segment_bytes(args);
-    return reinterpret_cast<uint32_t*>(base) + block * block_words(args) +
-           static_cast<long>(first) * Micro::kRowWords * (args.k / kBlock);
+  static void run(const StageArgs& args, int begin, int end, int worker) {
+    uint8_t* const codes = Memory::worker_memory(args, worker, worker_bytes(args));
+    for_each_pass<Micro>(args, begin, end, [&](const Segment& segment, Share pass) {
+      RowSource rows[Micro::kRows];
+      for (int m = 0; m < pass.count; ++m) {
+        const Slot slot = sorted_slot(args, segment.row + pass.first + m);
+        rows[m] = source(args, Gather::row(args, slot), m, codes);
+      }
+      uint32_t* const to = Memory::packed(args, segment.rows_before + pass.first);
+      Micro::pack(rows, pass.count, args.k / kBlock, to);
+    });
+  }
+
+  // Row `m` of a pass.
+  static RowSource source(const StageArgs& args, long row, int m, uint8_t* codes) {
+    const long elements = row * args.x_stride;
+    if (quantises(args)) {
+      uint8_t* const scales = codes + static_cast<long>(Micro::kRows) * (args.k / 2);
+      uint8_t* const own_codes = codes + m * (args.k / 2L);
+      uint8_t* const own_scales = scales + m * (args.k / kBlock);
+      quantise(args, elements, own_codes, own_scales);
+      return {own_codes, own_scales};
+    }
+    const char* const values = static_cast<const char*>(args.x);
+    const uint8_t* const scales =
+        args.x_scale == nullptr ? nullptr : args.x_scale + row * args.x_scale_stride;
+    return {values + elements * Micro::kActivationBits / 8, scales};
+  }
+
+  static void quantise(const StageArgs& args, long first, uint8_t* codes, uint8_t* scales) {
+    switch (static_cast<ElementType>(args.x_type)) {
+      case ElementType::bf16: return quantise<Float::kBf16>(args, first, codes, scales);
+      case ElementType::f16: return quantise<Float::kF16>(args, first, codes, scales);
+      default: return quantise<Float::kF32>(args, first, codes, scales);
+    }
+  }
+
+  template <Float kType>
+  static void quantise(const StageArgs& args, long first, uint8_t* codes, uint8_t* scales) {
+    for (int block = 0; block < args.k / kBlock; ++block, codes += kBlock / 2) {
+      const long at = first + static_cast<long>(block) * kBlock;
+      scales[block] =
+          static_cast<uint8_t>(quantise_block<kType, Rounding::kUp>(args.x, at, codes));
+    }
   }
 };
-
-template <class Micro>
-RowSource row_source(const StageArgs& args, long row) {
-  const char* const values = static_cast<const char*>(args.x);
-  const long bytes = static_cast<long>(args.x_stride) * Micro::kActivationBits / 8;
-  const uint8_t* const scales =
-      args.x_scale == nullptr ? nullptr : args.x_scale + row * args.x_scale_stride;
-  return {values + row * bytes, scales};
-}
-
-// Number of passes over the valid rows of a block.
-template <class Micro>
-int pass_count(int rows) {
-  return (rows + Micro::kRows - 1) / Micro::kRows;
-}
-
-// `Gather` maps a slot to its row of x.
-template <class Micro, int BlockM, class Gather>
-void pack_block(const StageArgs& args, int block, const Gather& gather) {
-  const int valid = valid_rows<BlockM>(args, block);
-  const int passes = pass_count<Micro>(valid);
-  for (int index = 0; index < passes; ++index) {
-    const Pass pass = pass_of(valid, passes, index);
-    RowSource rows[Micro::kRows];
-    for (int m = 0; m < pass.rows; ++m) {
-      const long row = static_cast<long>(block) * BlockM + pass.first + m;
-      rows[m] = row_source<Micro>(args, gather(sorted_slot(args, row)));
-    }
-    Micro::pack(rows, pass.rows, args.k / kBlock,
-                Scratch<Micro, BlockM>::packed(args, block, pass.first));
-  }
-}
-
-// Phase 0 of both stages: items are blocks, and the first one also writes the segment table.
-template <class Micro, int BlockM, class Gather>
-void run_pack(const StageArgs& args, long begin, long end, const Gather& gather) {
-  for (long block = begin; block < end; ++block) {
-    if (block == 0) find_segments<BlockM>(args, Scratch<Micro, BlockM>::segments(args));
-    pack_block<Micro, BlockM>(args, static_cast<int>(block), gather);
-  }
-}
-
-// Calls visit(block, pass, packed rows) for every pass over the valid rows of a segment.
-template <class Micro, int BlockM, class Visit>
-void for_each_pass(const StageArgs& args, const Segment& segment, const Visit& visit) {
-  for (int block = segment.block; block < segment.block + segment.blocks; ++block) {
-    const int valid = valid_rows<BlockM>(args, block);
-    const int passes = pass_count<Micro>(valid);
-    for (int index = 0; index < passes; ++index) {
-      const Pass pass = pass_of(valid, passes, index);
-      const uint32_t* const x = Scratch<Micro, BlockM>::packed(args, block, pass.first);
-      visit(static_cast<long>(block) * BlockM + pass.first, pass.rows, x);
-    }
-  }
-}
 
 }  // namespace aiter_moe::cpu

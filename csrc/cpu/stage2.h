@@ -1,86 +1,147 @@
 // SPDX-License-Identifier: MIT
-// Stage 2: the down projection of intermediate rows; one f32 row per (token, slot) out.
-// Phases: pack activations; multiply. The sum over slots belongs to the caller.
+// Stage 2: the down projection of intermediate rows. Either one f32 row per (token, slot) leaves
+// it, or the final output: then a work item has some columns of all tokens, adds up what segments
+// give in their order, in f32, and rounds once.
+// Phases: cut into segments; pack activations; multiply.
 #pragma once
 
-#include "common/stage_args.h"
-#include "cpu/microkernel.h"
+#include "cpu/final_sums.h"
+#include "cpu/multiply.h"
 #include "cpu/pack.h"
 
 namespace aiter_moe::cpu {
 
-// `Columns`: output columns of a work item.
-template <class Micro, int BlockM, int Columns>
+template <class Micro, bool Final>
 struct Stage2 {
-  using Memory = Scratch<Micro, BlockM>;
+  using Memory = Scratch<Micro>;
 
-  static constexpr int kChunk = Columns / kPanelColumns;    // panels of a work item
+  struct BySlot {
+    static long row(const StageArgs& args, Slot slot) { return slot_row(args, slot); }
+  };
+  using Packing = Pack<Micro, BySlot>;
 
-  static int panels(const StageArgs& args) {
-    return (args.n + kPanelColumns - 1) / kPanelColumns;
+  // What the sums of an item may take of the second cache.
+  static constexpr long kSumBytes = 512 * 1024;
+
+  static int groups(const StageArgs& args) { return args.n / kGroupColumns; }
+
+  static int panels(const StageArgs& args) { return divided_up(args.n, kPanelColumns); }
+
+  static long sum_bytes(const StageArgs& args, int panels) {
+    return static_cast<long>(args.tokens) * panels * kPanelColumns * sizeof(float);
   }
 
-  static long chunks(const StageArgs& args) { return (panels(args) + kChunk - 1) / kChunk; }
+  static int range_panels(const StageArgs& args) {
+    const int asked = args.columns / kPanelColumns;
+    if (!Final) {
+      const long all = static_cast<long>(Memory::segments(args).count) * panels(args);
+      return panels_of_item(args, asked, all);
+    }
+    const long fit = kSumBytes / sum_bytes(args, 1);
+    const int most = fit < asked ? bounded(static_cast<int>(fit), 1, asked) : asked;
+    return panels_of_item(args, most, panels(args));
+  }
 
-  static long scratch_bytes(const StageArgs& args) { return Memory::bytes(args); }
+  // Ranges of panels: of every segment, or of all.
+  static int ranges(const StageArgs& args) { return divided_up(panels(args), range_panels(args)); }
 
-  static int phases(const StageArgs&) { return 2; }
+  static long worker_sums(const StageArgs& args) {
+    return Final ? sum_bytes(args, range_panels(args)) : 0;
+  }
+
+  static long scratch_bytes(const StageArgs& args) {
+    const long packing = Packing::worker_bytes(args), sums = worker_sums(args);
+    return Memory::bytes(args, packing > sums ? packing : sums);
+  }
+
+  static int phases(const StageArgs&) { return 3; }
 
   static long items(const StageArgs& args, int phase) {
-    if (phase == 0) return used_blocks<BlockM>(args);
-    return find_segments<BlockM>(args, nullptr) * chunks(args);
-  }
-
-  static void run(const StageArgs& args, int phase, long begin, long end) {
-    if (phase == 0) {
-      run_pack<Micro, BlockM>(args, begin, end,
-                              [&args](Slot slot) { return slot_row(args, slot); });
-    } else {
-      for (long item = begin; item < end; ++item) multiply(args, item);
+    switch (phase) {
+      case 0: return 1;
+      case 1: return Packing::items(args);
+      default: return (Final ? 1L : Memory::segments(args).count) * ranges(args);
     }
   }
 
-  static void multiply(const StageArgs& args, long item) {
-    const Segment segment = Memory::segments(args)[item / chunks(args)];
-    const int first = static_cast<int>(item % chunks(args)) * kChunk;
-    const int last = first + kChunk < panels(args) ? first + kChunk : panels(args);
-    for (int j = first; j < last; ++j) {
-      const Panel panel = panel_of(args, segment.expert, j);
-      for_each_pass<Micro, BlockM>(args, segment, [&](long row, int rows, const uint32_t* x) {
-        multiply_pass(args, panel, j, {row, rows, x}, segment.expert);
+  static void run(const StageArgs& args, int phase, long begin, long end, int worker) {
+    const int first = static_cast<int>(begin), last = static_cast<int>(end);
+    switch (phase) {
+      case 0: return Packing::cut(args, worker);
+      case 1: return Packing::run(args, first, last, worker);
+      default: return Final ? final_items(args, first, last, worker) : row_items(args, begin, end);
+    }
+  }
+
+  static Product product_of(const StageArgs& args, int segment, Share panels) {
+    const Segment& rows = Memory::segments(args).entries()[segment];
+    return {rows, panels, {0, args.k / kBlock}, groups(args), nullptr};
+  }
+
+  // Items of a segment follow each other, and so do their panels.
+  static void row_items(const StageArgs& args, long begin, long end) {
+    const int count = ranges(args);
+    const auto product_at = [&](long item) {
+      const Share range = share_of(panels(args), count, static_cast<int>(item % count));
+      return product_of(args, static_cast<int>(item / count), range);
+    };
+    for (long item = begin; item < end; ++item) {
+      Product product = product_at(item);
+      if (item + 1 < end) product.next = first_tiles(args, product_at(item + 1));
+      multiply<Micro>(args, product, [&](const PassSums& pass) {
+        for_each_row(args, product.segment.expert, pass, [&](Slot slot, int column, F32 y) {
+          float* const out = static_cast<float*>(args.out) + slot_row(args, slot) * args.out_stride;
+          store(out + column, y);
+        });
       });
     }
   }
 
-  // Rows of a pass: the first sorted row, their number, and their packed activations.
-  struct Rows {
-    long first;
-    int count;
-    const uint32_t* x;
-  };
-
-  static void multiply_pass(const StageArgs& args, Panel panel, int j, const Rows& pass,
-                            int expert) {
-    alignas(64) float y[kPanelGroups * Micro::kRows * kLanes];
-    const int most = args.n / kGroupColumns - j * kPanelGroups;
-    const int groups = most < kPanelGroups ? most : kPanelGroups;
-    Micro::multiply(panel, nullptr, {0, args.k / kBlock}, pass.x, pass.count, groups, y);
-    for (int group = 0; group < groups; ++group) {
-      for (int m = 0; m < pass.count; ++m) {
-        finish(args, expert, pass.first + m, j * kPanelGroups + group,
-               load(y + (group * pass.count + m) * kLanes));
-      }
+  static void final_items(const StageArgs& args, int begin, int end, int worker) {
+    const int count = ranges(args);
+    uint8_t* const memory = Memory::worker_memory(args, worker, worker_sums(args));
+    float* const sums = reinterpret_cast<float*>(memory);
+    for (int item = begin; item < end; ++item) {
+      const Share range = share_of(panels(args), count, item);
+      const FinalColumns columns{range.first * kPanelColumns, range.count * kPanelColumns, sums};
+      for (long i = 0; i < args.tokens * static_cast<long>(columns.count); ++i) sums[i] = 0.0f;
+      sum_segments(args, range, columns);
+      store_final(args, columns);
     }
   }
 
-  // Bias, then routing weight: sixteen columns of one row.
-  static void finish(const StageArgs& args, int expert, long row, int j, F32 y) {
-    if (args.bias != nullptr) {
-      y += load(args.bias + static_cast<long>(expert) * args.bias_stride + j * kGroupColumns);
+  static void sum_segments(const StageArgs& args, Share range, const FinalColumns& columns) {
+    const int segments = Memory::segments(args).count;
+    for (int index = 0; index < segments; ++index) {
+      Product product = product_of(args, index, range);
+      if (index + 1 < segments) {
+        product.next = first_tiles(args, product_of(args, index + 1, range));
+      }
+      multiply<Micro>(args, product, [&](const PassSums& pass) {
+        for_each_row(args, product.segment.expert, pass, [&](Slot slot, int column, F32 y) {
+          float* const sum = columns.of(slot.token) + column - columns.first;
+          store(sum, load(sum) + y);
+        });
+      });
     }
-    if (args.doweight) y *= args.sorted_weights[row];
-    const long out_row = slot_row(args, sorted_slot(args, row));
-    store(static_cast<float*>(args.out) + out_row * args.out_stride + j * kGroupColumns, y);
+  }
+
+  // Bias, then routing weight; calls take(slot, column, values), sixteen columns at a time.
+  template <class Take>
+  static void for_each_row(const StageArgs& args, int expert, const PassSums& pass,
+                           const Take& take) {
+    const float* const bias =
+        args.bias == nullptr ? nullptr : args.bias + static_cast<long>(expert) * args.bias_stride;
+    for (int m = 0; m < pass.rows; ++m) {
+      const Slot slot = sorted_slot(args, pass.row + m);
+      const float weight = args.doweight ? args.sorted_weights[pass.row + m] : 1.0f;
+      for (int group = 0; group < pass.groups; ++group) {
+        const int column = (pass.panel * kPanelGroups + group) * kGroupColumns;
+        F32 y = load(pass.of(group, m));
+        if (bias != nullptr) y += load(bias + column);
+        take(slot, column, y * weight);
+      }
+    }
   }
 };
 
