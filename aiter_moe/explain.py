@@ -6,10 +6,12 @@ The same functions decide here and in a dispatch; nothing is chosen in this file
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from aiter_moe.codegen.catalogue import Family, family_note
 from aiter_moe.codegen.instance import Instance
+from aiter_moe.codegen.render import unit_name
 from aiter_moe.configs.lookup import find, stamps, table_of
 from aiter_moe.configs.table import ConfigTable, Key, Row
 from aiter_moe.dispatch import merged_overrides
@@ -91,10 +93,20 @@ class Explanation:
         return "\n".join(lines)
 
     def _stage_lines(self, stage: int) -> list[str]:
-        running = [i.name for i in self.running if i.stage == stage]
+        running = [i for i in self.running if i.stage == stage]
         lines = [f"stage {stage}: {len(running)} kernels run it"]
-        lines += [f"  {name}" for name in running]
+        lines += _running_lines(running)
         return lines + [f"  not {line}" for of, line in self.rejected if of == stage]
+
+
+def _running_lines(running: Sequence[Instance]) -> Iterator[str]:
+    """Yield the names of kernels, those of one compiled kernel in one line."""
+    compiled: dict[str, list[Instance]] = {}
+    for instance in running:
+        compiled.setdefault(unit_name(instance), []).append(instance)
+    for name, found in compiled.items():
+        blocks = ", ".join(str(block) for block in sorted({i.block_m for i in found}))
+        yield f"  {name}" if name == found[0].name else f"  {name}: {len(found)}, block_m {blocks}"
 
 
 def explain(

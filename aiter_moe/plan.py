@@ -8,10 +8,11 @@ plan. Verdicts on rows are `aiter_moe.verdict`, refusals `aiter_moe.refusal`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from aiter_moe.codegen import cpu_choice
 from aiter_moe.codegen.catalogue import TARGETS, offered
 from aiter_moe.codegen.constraints import KSPLITS
 from aiter_moe.codegen.instance import Instance, Output
@@ -168,7 +169,7 @@ def make_plan(
     log = _Log(_family(case), [], [])
     wish = _row_wish(case, table, log) or _rule_wish(case, log)
     if wish.block_m == 0:
-        wish = replace(wish, block_m=_default_block_m(problem))
+        wish = replace(wish, block_m=_default_block_m(case))
     if overrides.block_m is not None:
         wish = replace(wish, block_m=overrides.block_m, direct=False)
         log.reasons.append(f"block_m {overrides.block_m} was asked for")
@@ -237,20 +238,29 @@ def _log_miss(case: Case, tiers: tuple[int, ...], log: _Log) -> None:
     )
 
 
-def _default_block_m(problem: Problem) -> int:
+def _on_cpu(case: Case) -> bool:
+    return case.facts.gfx == "cpu"
+
+
+def _default_block_m(case: Case) -> int:
+    problem = case.asked
+    if _on_cpu(case):
+        return cpu_choice.default_block_m(problem)
     if problem.kind is Kind.A4W4:
         return A4W4_BLOCK_M
     return 16 if problem.token < 2048 else 32 if problem.token < 16384 else 64
 
 
 def _rule_wish(case: Case, log: _Log) -> _Wish:
-    """Return aiter's numbers for an untuned problem, a4w4 without a split."""
+    """Return the numbers of an untuned problem: the CPU's own, else aiter's; a4w4 unsplit."""
     asked = case.asked
+    if _on_cpu(case):
+        return _cpu_wish(case, log)
     suggested = get_ksplit(
         asked.token, asked.topk, asked.experts, asked.inter_dim, asked.model_dim,
         case.facts.cu_num, forced=0,
     )  # fmt: skip
-    block_m, direct = _default_block_m(asked), asked.token <= DIRECT_TOKENS
+    block_m, direct = _default_block_m(case), asked.token <= DIRECT_TOKENS
     if asked.kind is Kind.A4W4:
         if suggested:
             log.reasons.append(f"aiter's heuristic says ksplit {suggested}; a4w4 takes no split")
@@ -259,6 +269,14 @@ def _rule_wish(case: Case, log: _Log) -> _Wish:
     ksplit = max(legal, default=1)
     log.reasons.append(f"aiter's heuristic says ksplit {suggested}, the largest legal is {ksplit}")
     return _Wish(f"rule: a16w4 at tier {asked.token}", block_m, ksplit, direct=direct)
+
+
+def _cpu_wish(case: Case, log: _Log) -> _Wish:
+    """Return the rule of the CPU; its threads share columns, so nothing is split."""
+    facts = case.facts
+    log.reasons += cpu_choice.reasons(case.work, facts.cu_num, facts.features)
+    block_m = cpu_choice.default_block_m(case.asked)
+    return _Wish(f"rule: {case.asked.kind} at tier {case.asked.token}", block_m, 0)
 
 
 def _no_split(case: Case, ksplit: int) -> str | None:
@@ -310,13 +328,20 @@ def _block_order(case: Case, wished: int) -> list[int]:
     return sorted(existing, key=lambda b: (distance[b], b))
 
 
-def _preference(instance: Instance) -> tuple[object, ...]:
-    """Order kernels of one stage: the most CPU features first, and deterministic ones.
+def _preference(case: Case) -> Callable[[Instance], tuple[object, ...]]:
+    """Return what orders kernels of one stage, the preferred ones first."""
+    if _on_cpu(case):
+        return partial(cpu_choice.distance, case.work, case.facts.cu_num)
+    return _fixed_order
+
+
+def _fixed_order(instance: Instance) -> tuple[object, ...]:
+    """Order kernels of one stage: deterministic ones first, and those that requantise.
 
     Stage 1 requantises where stage 2 reads fp4; no other stage 2 can follow it then.
     """
     output = instance.tile.output
-    return (-len(instance.tile.requires), output is Output.ATOMIC, output is not Output.FP4)
+    return (output is Output.ATOMIC, output is not Output.FP4)
 
 
 def _candidates(
@@ -335,7 +360,7 @@ def _candidates(
         and instance.tile.direct is direct
         and case.refuses(instance) is None
     ]
-    return sorted(found, key=_preference)
+    return sorted(found, key=_preference(case))
 
 
 def _choices(
@@ -351,13 +376,30 @@ def _choices(
         seconds.sort(key=lambda instance: kinds.index(instance.kind))
         for ksplit in splits:
             able = [i for i in firsts if split_refusal(case.work, i, ksplit) is None]
-            pair = max(legal_pairs(able, seconds), key=partial(_granted, wish), default=None)
+            pair = _most_granted(wish, able, seconds)
             if pair is not None:
                 yield *pair, ksplit
 
 
+def _most_granted(
+    wish: _Wish, firsts: Sequence[Instance], seconds: Sequence[Instance]
+) -> tuple[Instance, Instance] | None:
+    """Return the pair with the most of the named kernels, among equals the first."""
+    pairs = legal_pairs(firsts, seconds)
+    best = next(pairs, None)
+    if best is None or not (wish.kernel1 or wish.kernel2):
+        return best
+    most = _granted(wish, best)
+    for pair in pairs:
+        if most == bool(wish.kernel1) + bool(wish.kernel2):
+            break
+        granted = _granted(wish, pair)
+        best, most = (pair, granted) if granted > most else (best, most)
+    return best
+
+
 def _granted(wish: _Wish, pair: tuple[Instance, Instance]) -> int:
-    """Return how many of the named kernels a pair holds; among equals `max` takes the first."""
+    """Return how many of the named kernels a pair holds."""
     stage1, stage2 = pair
     return (stage1.name == wish.kernel1) + (stage2.name == wish.kernel2)
 

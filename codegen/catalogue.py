@@ -106,7 +106,13 @@ def why_no_kernel(target: str, name: str) -> str:
 
 def by_name(target: str) -> dict[str, Instance]:
     """Return what is offered for `target` keyed by kernel name."""
-    return {instance.name: instance for instance in offered(target)}
+    own = _own_by_name(target)
+    return own | {instance.name: instance for instance in offered(target)[len(own) :]}
+
+
+@cache
+def _own_by_name(target: str) -> dict[str, Instance]:
+    return {instance.name: instance for instance in catalogue(target)}
 
 
 def instances_for(

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: MIT
 """The CPU target's tiles and its catalogue of instances.
 
-A tile picks a micro-kernel (csrc/cpu/microkernel_*.h) and how work is cut up around it. What a
-stage kernel does is in csrc/cpu/stage1.h and stage2.h.
+A tile picks a micro-kernel (csrc/cpu/microkernel.h) and how work is cut up around it. What a
+stage kernel does is in csrc/cpu/stage1.h and stage2.h. Sort block, columns of a work item,
+prefetch distance and split are read at run time: instances that differ in nothing else share one
+compiled kernel (`code_name`). What runs untuned is `codegen.cpu_choice`.
 """
 
 from __future__ import annotations
@@ -68,27 +70,33 @@ class CpuTile:
         Most activation rows of a pass: sums are kept in registers for so many.
     groups : int
         Groups of 16 columns that a full pass computes together.
-    columns : int
-        Output columns of a work item, a multiple of 64 (of gate and of up in stage 1: of 32).
-    ahead : int
-        Prefetch distance in weight tiles of 32 k; 0 leaves it to the hardware.
     output : Output
         BF16 in stage 1; ROWS or FINAL in stage 2.
+    columns : int
+        Output columns of a work item, a multiple of 64 (a panel has 64 of stage 2, and 32 of
+        stage 1 beside their gates). Read at run time.
+    ahead : int
+        Prefetch distance in weight tiles of 32 k; 0 leaves it to the hardware. Read at run time.
     """
 
     stage: int
     isa: str
     rows: int
     groups: int
+    output: Output
     columns: int
     ahead: int
-    output: Output
+
+    @property
+    def code_label(self) -> str:
+        """ISA, rows x groups of a pass, output: what is compiled in."""
+        final = "_final" if self.output is Output.FINAL else ""
+        return f"{self.isa}_r{self.rows}x{self.groups}{final}"
 
     @property
     def label(self) -> str:
-        """ISA, rows x groups of a pass, columns of an item, prefetch distance."""
-        final = "_final" if self.output is Output.FINAL else ""
-        return f"{self.isa}_r{self.rows}x{self.groups}_c{self.columns}_a{self.ahead}{final}"
+        """What is compiled in, columns of an item, prefetch distance."""
+        return f"{self.code_label}_c{self.columns}_a{self.ahead}"
 
     @property
     def template(self) -> str:
@@ -121,8 +129,6 @@ class CpuTile:
             "isa": self.isa,
             "rows": self.rows,
             "groups": self.groups,
-            "columns": self.columns,
-            "ahead": self.ahead,
             "final": self.output is Output.FINAL,
         }
 
@@ -133,30 +139,52 @@ class CpuTile:
 
 @dataclass(frozen=True, slots=True)
 class PassShape:
-    """What the tuner may vary of a micro-kernel; see `CpuTile`."""
+    """Rows x groups of a pass; see `CpuTile`."""
 
     rows: int
     groups: int
-    columns: int
-    ahead: int
 
 
-# Small chunks share the work of few tokens, large ones cost less each.
+# What is compiled of each micro-kernel; the first of a list is what runs untuned.
 SHAPES: dict[tuple[str, Kind], tuple[PassShape, ...]] = {
-    ("avx512_bf16", Kind.A16W4): (PassShape(12, 1, 64, 4), PassShape(12, 1, 256, 4)),
-    ("avx512_vnni", Kind.A4W4): (PassShape(12, 1, 64, 4), PassShape(12, 1, 256, 4)),
-    ("portable", Kind.A16W4): (PassShape(16, 1, 64, 0),),
-    ("portable", Kind.A4W4): (PassShape(16, 1, 64, 0),),
+    ("avx512_bf16", Kind.A16W4): (PassShape(12, 1),),
+    ("avx512_vnni", Kind.A4W4): (PassShape(12, 1),),
+    ("portable", Kind.A16W4): (PassShape(16, 1),),
+    ("portable", Kind.A4W4): (PassShape(16, 1),),
 }
+COLUMNS = (64, 128, 256)
+"""Columns of a work item: few spread few tokens over the threads, many cost less each."""
+AHEAD = (0, 2, 4)
+"""Prefetch distances, tiles of 1088 bytes; the portable kernel has none."""
+
+
+def isas(kind: Kind) -> tuple[str, ...]:
+    """Return the instruction sets with micro-kernels of a kind, best first."""
+    return tuple(isa for isa in REQUIRES if (isa, kind) in SHAPES)
+
+
+def best_isa(kind: Kind, features: frozenset[str]) -> str:
+    """Return the best instruction set for a kind that a CPU with these features runs."""
+    return next(isa for isa in isas(kind) if REQUIRES[isa] <= features)
+
+
+def code_name(instance: Instance) -> str:
+    """Return the name of a CPU instance's compiled kernel, which others may share."""
+    tile = instance.tile
+    assert isinstance(tile, CpuTile), "the kernel is not for the CPU"
+    parts = [instance.target, str(instance.kind), f"s{instance.stage}"]
+    if instance.activation is not None:
+        parts.append(instance.activation.name.lower())
+    return "aiter_moe_" + "_".join([*parts, tile.code_label])
 
 
 def _tiles(stage: int, kind: Kind) -> Iterator[CpuTile]:
-    outputs = (Output.BF16,) if stage == 1 else (Output.ROWS,)
-    for (isa, of), shapes in SHAPES.items():
-        if of is not kind:
-            continue
-        for shape, output in product(shapes, outputs):
-            yield CpuTile(stage, isa, shape.rows, shape.groups, shape.columns, shape.ahead, output)
+    outputs = (Output.BF16,) if stage == 1 else (Output.FINAL, Output.ROWS)
+    for isa in isas(kind):
+        distances = AHEAD if isa != "portable" else (0,)
+        shapes = SHAPES[isa, kind]
+        for shape, output, columns, ahead in product(shapes, outputs, COLUMNS, distances):
+            yield CpuTile(stage, isa, shape.rows, shape.groups, output, columns, ahead)
 
 
 def cpu_instances() -> Iterator[Instance]:

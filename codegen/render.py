@@ -8,7 +8,7 @@ starts with a header made here, so templates need not repeat it.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,8 @@ from aiter_moe.codegen.cktile.compiler import cktile_command
 from aiter_moe.codegen.cpu import (
     COMMON_FLAGS,
     RUNTIME_BUILDS,
+    CpuTile,
+    code_name,
     feature_flags,
     runtime_features,
 )
@@ -51,6 +53,11 @@ def template_root() -> Path:
     return Path(next(iter(spec.submodule_search_locations)))
 
 
+def unit_name(instance: Instance) -> str:
+    """Return the name of an instance's build unit, which instances of the CPU may share."""
+    return code_name(instance) if isinstance(instance.tile, CpuTile) else instance.name
+
+
 def render(instance: Instance, templates: Path | None = None) -> BuildUnit:
     """Return the build unit of a kernel instance.
 
@@ -66,19 +73,27 @@ def render(instance: Instance, templates: Path | None = None) -> BuildUnit:
     BuildError
         If the template is missing, has an error, or uses a variable the instance does not give.
     """
-    name = instance.tile.template
-    body = _body(instance.name, name, variables(instance), templates or template_root())
+    name, template = unit_name(instance), instance.tile.template
+    body = _body(name, template, variables(instance), templates or template_root())
     extension = "cpp" if instance.target == "cpu" else "hip"
-    file_name = f"{instance.name}.{extension}"
+    file_name = f"{name}.{extension}"
     flags = tuple(instance.tile.compile_flags)
     command = (
         cktile_command(instance.target, file_name)
         if instance.family
         else _stand_alone(instance.target, file_name, flags)
     )
-    header = _header(f"{instance.name}, from {name}", command)
+    header = _header(f"{name}, from {template}", command)
     source = header + body
-    return BuildUnit(instance.name, instance.target, file_name, source, flags, instance.family)
+    return BuildUnit(name, instance.target, file_name, source, flags, instance.family)
+
+
+def units_of(instances: Iterable[Instance]) -> list[BuildUnit]:
+    """Return the build units of instances in their order, each once."""
+    named: dict[str, Instance] = {}
+    for instance in instances:
+        named.setdefault(unit_name(instance), instance)
+    return [render(instance) for instance in named.values()]
 
 
 def unit_of_template(
@@ -160,6 +175,8 @@ def emulator_unit(features: frozenset[str] = frozenset()) -> BuildUnit:
 def variables(instance: Instance) -> dict[str, Any]:
     """Return what a template sees: fields of the instance, then parameters of its tile.
 
+    What CPU kernels read at run time is not among them.
+
     Raises
     ------
     BuildError
@@ -167,14 +184,14 @@ def variables(instance: Instance) -> dict[str, Any]:
     """
     activation = instance.activation
     fields: dict[str, Any] = {
-        "name": instance.name,
+        "name": unit_name(instance),
         "target": instance.target,
         "kind": str(instance.kind),
         "stage": instance.stage,
-        "block_m": instance.block_m,
         "activation": "No" if activation is None else activation.name,
-        "split_k": instance.split_k,
     }
+    if not isinstance(instance.tile, CpuTile):
+        fields |= {"block_m": instance.block_m, "split_k": instance.split_k}
     parameters = instance.tile.parameters()
     clash = sorted(fields.keys() & parameters.keys())
     if clash:

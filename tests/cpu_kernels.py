@@ -21,11 +21,11 @@ from reference import activate
 from aiter_moe.codegen.build import ensure
 from aiter_moe.codegen.catalogue import catalogue
 from aiter_moe.codegen.cpu import SHAPES
-from aiter_moe.codegen.instance import BLOCK_M, Instance
+from aiter_moe.codegen.instance import BLOCK_M, Instance, Output
 from aiter_moe.codegen.render import render
 from aiter_moe.enums import ActivationType, Kind
 from aiter_moe.formats import dequantise
-from aiter_moe.targets.arguments import StageArgs
+from aiter_moe.targets.arguments import ElementType, StageArgs
 from aiter_moe.targets.cpu import set_tile
 from aiter_moe.targets.cpu_features import read_cpuinfo
 
@@ -137,11 +137,19 @@ class Case:
         return self.codes.shape[1] // (2 if self.instance.stage == 1 else 1)
 
     @property
+    def final(self) -> bool:
+        """Whether a CPU kernel leaves the output itself, which is f32 here."""
+        return self.instance.target == "cpu" and self.instance.tile.output is Output.FINAL
+
+    @property
     def rows(self) -> int:
-        return self.weights.size
+        return self.weights.shape[0] if self.final else self.weights.size
 
     def run(self, margin: int = 16) -> torch.Tensor:
-        """Return the kernel's [T*k, columns + margin]; what it does not write stays NaN."""
+        """Return the kernel's [T*k, columns + margin]; what it does not write stays NaN.
+
+        [T, columns + margin] of a final output, half of whose margin must become zero.
+        """
         rng = np.random.default_rng(7)
         codes, scales = self.codes.numpy(), self.scales.numpy()
         if self.instance.stage == 1:
@@ -170,12 +178,20 @@ class Case:
         args.ksplit, args.doweight = self.ksplit, int(self.doweight)
         for name, value in self.constants.items():
             setattr(args, name, value)
+        args.out_columns, args.out_type = self.columns + margin // 2, ElementType.of(dtype)
         launch(self.instance, args)
+        if self.final:
+            padding = out[:, self.columns : args.out_columns]
+            assert (padding == 0).all()
+            padding[:] = torch.nan
         return out
 
     def reference(self) -> torch.Tensor:
-        """Return float64 [T*k, columns] of the same operands; NaN rows of experts not held."""
-        out = torch.full((self.rows, self.columns), torch.nan, dtype=torch.float64)
+        """Return float64 [T*k, columns] of the same operands; NaN rows of experts not held.
+
+        Of a final output the sums [T, columns] over slots.
+        """
+        out = torch.full((self.weights.size, self.columns), torch.nan, dtype=torch.float64)
         x = self.x.double() if self.x_scale is None else dequantise(self.x, self.x_scale).double()
         topk = self.weights.shape[1]
         owner = torch.from_numpy(self.sorted.expert_of).reshape(-1)
@@ -195,7 +211,7 @@ class Case:
             else:
                 y = (y + bias) * factor
             out[rows] = y
-        return out
+        return out.view(-1, topk, self.columns).nansum(1) if self.final else out
 
 
 def quantised_rows(rows: int, k: int, kind: Kind, seed: int):
@@ -282,17 +298,29 @@ ACTIVATION_CONSTANTS: dict[ActivationType | None, dict[str, float]] = {
 BF16_OUT, F32_OUT = 4e-3, 1e-5  # relative L2 that rounding to the output type allows
 
 
-def instance_of(isa: str, kind: Kind, stage: int, block_m: int, **fields: object) -> Instance:
-    """Return the catalogue's instance with these fields; block_m picks among tiles."""
-    if (isa, kind) not in SHAPES:
-        pytest.skip(f"no {kind} micro-kernel of {isa}")
+every_kernel = pytest.mark.parametrize(
+    ("isa", "kind"), [pytest.param(*key, id=f"{key[0]}-{key[1]}") for key in SHAPES]
+)
+"""Tests of every micro-kernel: their instruction set and kind."""
+
+
+def instance_of(
+    isa: str, kind: Kind, stage: int, block_m: int, output: Output | None = None, **fields: object
+) -> Instance:
+    """Return an instance of the catalogue with these fields; block_m picks among tiles.
+
+    Stage 2 leaves rows unless told otherwise.
+    """
+    output = output or (Output.BF16 if stage == 1 else Output.ROWS)
     found = [
         i
         for i in catalogue("cpu")
         if (i.tile.isa, i.kind, i.stage, i.block_m) == (isa, kind, stage, block_m)
+        and i.tile.output is output
         and all(getattr(i, name) == value for name, value in fields.items())
     ]
-    return found[BLOCK_M.index(block_m) % len(found)]
+    # Far enough from each other to differ in shape, columns and prefetch distance.
+    return found[7 * BLOCK_M.index(block_m) % len(found)]
 
 
 def bound(instance: Instance) -> float:

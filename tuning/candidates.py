@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from aiter_moe.codegen.catalogue import instances_for
 from aiter_moe.codegen.constraints import KSPLITS
+from aiter_moe.codegen.cpu import CpuTile, best_isa
 from aiter_moe.codegen.instance import Instance
 from aiter_moe.enums import Kind
 from aiter_moe.problem import Problem
@@ -57,27 +58,16 @@ def _splits(problem: Problem, instance: Instance) -> tuple[int, ...]:
     return tuple(k for k in asked if split_refusal(problem, instance, k) is None)
 
 
-def _family(instance: Instance) -> tuple[object, ...]:
-    return (
-        instance.kind,
-        instance.stage,
-        instance.block_m,
-        instance.activation,
-        instance.split_k,
-    )
+def best_isas(instances: Iterable[Instance], facts: DeviceFacts) -> list[Instance]:
+    """Drop CPU kernels of lesser instruction sets than the best that the device has for their kind.
 
-
-def best_features(instances: Iterable[Instance]) -> list[Instance]:
-    """Drop instances for which one of the same family asks for strictly more CPU features.
-
-    A portable kernel is not worth timing where an AVX-512 one of the same kind, stage, block_m,
-    activation and split runs.
+    A portable kernel is not worth timing where an AVX-512 one of the same kind runs. Those of other
+    targets stay.
     """
-    found = list(instances)
     return [
         i
-        for i in found
-        if not any(_family(i) == _family(o) and i.tile.requires < o.tile.requires for o in found)
+        for i in instances
+        if not isinstance(i.tile, CpuTile) or i.tile.isa == best_isa(i.kind, facts.features)
     ]
 
 
@@ -92,7 +82,7 @@ def candidates(problem: Problem, facts: DeviceFacts, all_isa: bool = False) -> l
     facts : DeviceFacts
         The device; its features limit the instances.
     all_isa : bool
-        Keep instances of lesser instruction sets, see `best_features`.
+        Keep instances of lesser instruction sets, see `best_isas`.
 
     Returns
     -------
@@ -102,7 +92,7 @@ def candidates(problem: Problem, facts: DeviceFacts, all_isa: bool = False) -> l
     found: list[Candidate] = []
     for stage in (1, 2):
         instances = instances_for(problem, facts.gfx, stage, facts.features)
-        kept = instances if all_isa else best_features(instances)
+        kept = instances if all_isa else best_isas(instances, facts)
         found += [Candidate(i, k) for i in kept for k in _splits(problem, i)]
     return sorted(
         found,

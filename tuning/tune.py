@@ -15,7 +15,7 @@ from typing import Protocol as Interface
 
 from aiter_moe.codegen.build import build_many
 from aiter_moe.codegen.instance import Instance
-from aiter_moe.codegen.render import render, runtime_unit
+from aiter_moe.codegen.render import runtime_unit, unit_name, units_of
 from aiter_moe.configs.provenance import template_hash
 from aiter_moe.configs.reader import read_tuned, read_untuned
 from aiter_moe.configs.table import ConfigTable, Key, Row
@@ -32,8 +32,9 @@ from aiter_moe.tuning.measurer import Confirmed, Measurer
 from aiter_moe.tuning.operands import Layer
 from aiter_moe.tuning.outcomes import CompileError, Fault, Ok, Outcome, Timeout, describe
 from aiter_moe.tuning.peaks import Peaks
-from aiter_moe.tuning.protocol import Protocol, time_trials
+from aiter_moe.tuning.protocol import Protocol
 from aiter_moe.tuning.select import Choice, Trial, choice_of, select
+from aiter_moe.tuning.sweep import Sweep
 
 Pair = tuple[Candidate, Candidate]
 
@@ -217,8 +218,7 @@ class Tuner:
 
     def build(self, instances: Iterable[Instance]) -> None:
         """Compile all kernels of the sweep in parallel; the cached ones are only counted."""
-        wanted = {instance.name: instance for instance in instances}
-        units = [render(instance) for instance in wanted.values()]
+        units = units_of(instances)
         if not units:
             self.watcher.say("nothing to compile")
             return
@@ -268,7 +268,7 @@ class Tuner:
         for trial in trials:
             if not isinstance(trial.outcome, Ok):
                 self.summary.rejected.append((problem, trial))
-                if trial.candidate.instance.name not in self._broken:  # told when it was built
+                if unit_name(trial.candidate.instance) not in self._broken:  # told when built
                     self.watcher.say(f"{name}: {trial.candidate}: {describe(trial.outcome)}")
         try:
             choice = select(trials, incumbent)
@@ -287,21 +287,20 @@ class Tuner:
     def measure(
         self, problem: Problem, listed: Sequence[Candidate], always: frozenset[Candidate]
     ) -> list[Trial]:
-        """Check every candidate of a problem, then time those that are right."""
-        trials = []
-        what = f"{problem.kind} tokens {problem.token}, checking"
-        for done, candidate in enumerate(listed, start=1):
-            trials.append(self._check(problem, candidate))
-            self.watcher.progress(what, done, len(listed))
+        """Try candidates of a problem (`tuning.sweep`): none is timed before it was right."""
+        name = f"{problem.kind} tokens {problem.token}"
 
         def time_one(trial: Trial, calls: int) -> list[int] | Outcome:
             return self.measurer.time(problem, trial.candidate, calls)
 
-        self.watcher.progress(f"{problem.kind} tokens {problem.token}, timing", 0, len(listed))
-        return time_trials(trials, time_one, self.job.protocol, time.monotonic, always)
+        return Sweep(
+            listed, always, lambda candidate: self._check(problem, candidate), time_one,
+            self.job.protocol, time.monotonic,
+            lambda what, done, total: self.watcher.progress(f"{name}, {what}", done, total),
+        ).run()  # fmt: skip
 
     def _check(self, problem: Problem, candidate: Candidate) -> Trial:
-        broken = self._broken.get(candidate.instance.name)
+        broken = self._broken.get(unit_name(candidate.instance))
         if broken is not None:
             return Trial(candidate, CompileError(broken))
         return Trial(candidate, self.measurer.check(problem, candidate))

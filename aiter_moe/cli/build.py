@@ -71,13 +71,13 @@ def build(  # noqa: PLR0913, PLR0917  # every parameter is an option
     its instance says.
     """
     from aiter_moe.codegen.gfx9.steps import steps_unit
-    from aiter_moe.codegen.render import render, runtime_unit
+    from aiter_moe.codegen.render import runtime_unit, units_of
 
     features = _features(target)
     instances = select(target, kind, stage, name, None if all_isa else features, family)
     if shapes is not None:
         instances = _needed(instances, target, shapes)
-    units = [render(instance) for instance in instances]
+    units = units_of(instances)
     # What every call on the target needs beside its two stages.
     units.insert(0, runtime_unit(features) if target == "cpu" else steps_unit(target))
     cache = _cache(cache_dir)

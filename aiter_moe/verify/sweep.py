@@ -24,7 +24,7 @@ from aiter_moe.codegen.codeobject import combined_resources
 from aiter_moe.codegen.gfx9.steps import steps_unit
 from aiter_moe.codegen.instance import Instance
 from aiter_moe.codegen.readback import departures
-from aiter_moe.codegen.render import emulator_unit, render, runtime_unit
+from aiter_moe.codegen.render import emulator_unit, runtime_unit, unit_name, units_of
 from aiter_moe.codegen.unit import BuildReport, BuildUnit
 from aiter_moe.targets.registry import EMULATED, Target, running_target
 from aiter_moe.verify.controls import Control, controls_of, run_control
@@ -171,7 +171,7 @@ class Sweep:
             done += 1
             self.watcher.ended(self._pass(what, machine), done, total)
         if self.job.controls:
-            usable = [i for i in self.job.instances if i.name not in self._broken]
+            usable = [i for i in self.job.instances if unit_name(i) not in self._broken]
             for control, instance in controls_of(usable):
                 ran = run_control(control, instance, self.job.seed, machine)
                 self.summary.controls.append(ran)
@@ -222,9 +222,9 @@ class Sweep:
         return list(subjects.values())
 
     def _subject(self, instance: Instance) -> Subject:
-        resources = self._resources.get(instance.name, {})
+        resources = self._resources.get(unit_name(instance), {})
         subject = Subject(instance.name, resources, keep_right=not self.job.full)
-        subject.failure = self._broken.get(instance.name, "")
+        subject.failure = self._broken.get(unit_name(instance), "")
         self.summary.kernels.append(subject)
         return subject
 
@@ -264,7 +264,7 @@ class Sweep:
 
 
 def _units(job: Job) -> list[BuildUnit]:
-    units = [render(instance) for instance in job.instances]
+    units = units_of(job.instances)
     features = running_target("cpu").facts.features
     if job.target.name == "cpu":
         units.append(runtime_unit(features))

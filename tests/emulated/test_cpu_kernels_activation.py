@@ -12,8 +12,8 @@ from cpu_kernels import ACTIVATION_CONSTANTS
 from reference import activate
 
 from aiter_moe.codegen.build import ensure
-from aiter_moe.codegen.cpu import REQUIRES, CpuTile
-from aiter_moe.codegen.instance import ACTIVATIONS, Output
+from aiter_moe.codegen.cpu import COMMON_FLAGS, REQUIRES, feature_flags
+from aiter_moe.codegen.instance import ACTIVATIONS
 from aiter_moe.codegen.unit import BuildUnit
 from aiter_moe.enums import ActivationType
 from aiter_moe.targets.arguments import StageArgs
@@ -40,10 +40,10 @@ AITER_MOE_EXPORT void round_to_bf16(const float* from, uint16_t* to, long n) {
 
 @cache
 def library(isa: str) -> ctypes.CDLL:
-    tile = CpuTile(1, isa, 4, 1, 64, 0, Output.BF16)
-    if not tile.requires <= read_cpuinfo().features:
+    if not REQUIRES[isa] <= read_cpuinfo().features:
         pytest.skip(f"this CPU lacks part of {isa}")
-    unit = BuildUnit(f"activations_{isa}", "cpu", "activations.cpp", SOURCE, tile.compile_flags)
+    flags = (*COMMON_FLAGS, *feature_flags(REQUIRES[isa]))
+    unit = BuildUnit(f"activations_{isa}", "cpu", "activations.cpp", SOURCE, flags)
     return ctypes.CDLL(str(ensure(unit).path))
 
 

@@ -4,13 +4,20 @@
 from __future__ import annotations
 
 import pytest
-from cpu_kernels import Shape, bound, instance_of, library, make_case, relative_l2
+from cpu_kernels import (
+    Shape,
+    bound,
+    every_kernel,
+    instance_of,
+    library,
+    make_case,
+    relative_l2,
+)
 
 from aiter_moe import env
 from aiter_moe.codegen.compiler import pip_clang
-from aiter_moe.codegen.cpu import REQUIRES
 from aiter_moe.codegen.host_compiler import host_compiler
-from aiter_moe.enums import ActivationType, Kind
+from aiter_moe.enums import ActivationType
 
 
 @pytest.fixture
@@ -26,8 +33,7 @@ def only_the_pip_clang(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("stage", [1, 2])
-@pytest.mark.parametrize("kind", Kind, ids=str)
-@pytest.mark.parametrize("isa", REQUIRES)
+@every_kernel
 @pytest.mark.usefixtures("only_the_pip_clang")
 def test_the_pip_clang_builds_kernels_that_are_right(isa, kind, stage):
     fields = {"activation": ActivationType.Gelu, "split_k": False} if stage == 1 else {}

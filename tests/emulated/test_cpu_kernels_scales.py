@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from cpu_kernels import Shape, instance_of, make_case
+from cpu_kernels import Shape, every_kernel, instance_of, make_case
 
-from aiter_moe.codegen.cpu import REQUIRES
+from aiter_moe.codegen.cpu import isas
 from aiter_moe.enums import ActivationType, Kind
 
 ONE_BLOCK = Shape(tokens=33, topk=2, experts=3, n=384, k=32)
@@ -18,8 +18,7 @@ def any_bytes(shape: torch.Size, seed: int) -> torch.Tensor:
     return torch.randint(0, 256, shape, generator=g, dtype=torch.uint8)
 
 
-@pytest.mark.parametrize("kind", Kind, ids=str)
-@pytest.mark.parametrize("isa", REQUIRES)
+@every_kernel
 def test_a_block_is_rounded_once_whatever_its_scale_bytes(isa, kind):
     case = make_case(instance_of(isa, kind, 2, 32), ONE_BLOCK)
     case.scales = any_bytes(case.scales.shape, 1)
@@ -45,7 +44,7 @@ UNIFORM = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("isa", REQUIRES)
+@pytest.mark.parametrize("isa", isas(Kind.A4W4))
 def test_uniform_scales_are_exact_on_both_sides_of_the_normal_range(isa):
     case = make_case(instance_of(isa, Kind.A4W4, 2, 16), Shape(7, 1, 1, 32, 32))
     case.x[0] = 0  # a product of 0 stays 0 under any power
@@ -55,7 +54,7 @@ def test_uniform_scales_are_exact_on_both_sides_of_the_normal_range(isa):
         assert torch.equal(got, want), (w_byte, x_byte)
 
 
-@pytest.mark.parametrize("isa", REQUIRES)
+@pytest.mark.parametrize("isa", isas(Kind.A4W4))
 def test_opposite_extremes_of_both_scales_cancel(isa):
     case = make_case(instance_of(isa, Kind.A4W4, 2, 16), Shape(9, 1, 2, 64, 256))
     plain = case.run()
@@ -67,7 +66,7 @@ def test_opposite_extremes_of_both_scales_cancel(isa):
 
 
 @pytest.mark.parametrize("special", [float("nan"), float("inf"), float("-inf")])
-@pytest.mark.parametrize("isa", REQUIRES)
+@pytest.mark.parametrize("isa", isas(Kind.A16W4))
 def test_a_special_activation_spoils_its_own_row_alone(isa, special):
     fields = {"activation": ActivationType.Swiglu, "split_k": False}
     instance = instance_of(isa, Kind.A16W4, 1, 16, **fields)
@@ -82,10 +81,9 @@ def test_a_special_activation_spoils_its_own_row_alone(isa, special):
     assert torch.equal(spoilt[11, :64].isnan(), want.isnan())
 
 
-@pytest.mark.parametrize("isa", REQUIRES)
-def test_a_nan_weight_scale_spoils_its_own_column_alone(isa):
-    for kind in Kind:
-        case = make_case(instance_of(isa, kind, 2, 16), Shape(5, 1, 1, 64, 96))
-        case.scales[0, 21, 1] = 255
-        nan = case.run()[:, :64].isnan()
-        assert nan[:, 21].all() and nan.sum() == 5
+@every_kernel
+def test_a_nan_weight_scale_spoils_its_own_column_alone(isa, kind):
+    case = make_case(instance_of(isa, kind, 2, 16), Shape(5, 1, 1, 64, 96))
+    case.scales[0, 21, 1] = 255
+    nan = case.run()[:, :64].isnan()
+    assert nan[:, 21].all() and nan.sum() == 5

@@ -15,7 +15,7 @@ from cpu_kernels import (
 )
 
 from aiter_moe.codegen.catalogue import catalogue
-from aiter_moe.codegen.cpu import REQUIRES
+from aiter_moe.codegen.cpu import isas
 from aiter_moe.codegen.instance import ACTIVATIONS, BLOCK_M
 from aiter_moe.enums import Kind
 
@@ -28,7 +28,7 @@ def split_instance(isa: str, index: int):
 
 @pytest.mark.parametrize("index", [0, 2])
 @pytest.mark.parametrize("ksplit", [1, 2, 4])
-@pytest.mark.parametrize("isa", REQUIRES)
+@pytest.mark.parametrize("isa", isas(Kind.A16W4))
 def test_parts_add_up_to_the_whole(isa, ksplit, index):
     instance = split_instance(isa, index)
     for number, k in enumerate((256, 320, 352)):
@@ -42,7 +42,7 @@ def test_parts_add_up_to_the_whole(isa, ksplit, index):
         assert torch.equal(got.view(torch.int16), case.run().view(torch.int16))
 
 
-@pytest.mark.parametrize("isa", REQUIRES)
+@pytest.mark.parametrize("isa", isas(Kind.A16W4))
 def test_parts_are_added_in_ascending_order(isa):
     # Parts of 64 elements that sum to 2^24, 1, 1, -2^24: only ((a + b) + c) + d gives 0 in f32,
     # other orders keep a 1 or the 2.

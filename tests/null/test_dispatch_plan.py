@@ -264,18 +264,6 @@ def test_rows_can_be_ignored():
     assert found.source.startswith("rule")
 
 
-def test_the_kernel_for_the_most_cpu_features_the_device_has_is_the_default():
-    wide = replace(FACTS, features=frozenset({"a", "b"}))
-    both = catalogue()
-    vector = catalogue(lambda k, s, b: FakeTile(label="v", requires=frozenset({"a", "b"})))
-    kernels = replace(both, instances=both.instances + vector.instances)
-    assert make_plan(problem(), wide, EMPTY, None, kernels).stage1.tile.label == "v"
-    assert make_plan(problem(), FACTS, EMPTY, None, kernels).stage1.tile.label == "t"
-    stale = row(problem(), kernel1=vector.instances[0].name)
-    (text,) = warnings(make_plan(problem(), FACTS, ConfigTable.of([stale]), None, kernels))
-    assert "stale" in text
-
-
 def test_padding_is_not_computed_but_stays_in_the_key():
     sixteenth = catalogue(lambda kind, stage, block: FakeTile(multiple=384))
     of = problem(inter_dim=512)

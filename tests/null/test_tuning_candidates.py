@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 from aiter_moe import dtypes
 from aiter_moe.codegen.catalogue import catalogue
 from aiter_moe.codegen.constraints import legal_ksplit
-from aiter_moe.codegen.cpu import AVX512
+from aiter_moe.codegen.cpu import AHEAD, COLUMNS, REQUIRES
+from aiter_moe.codegen.cpu import isas as kernels_of
 from aiter_moe.enums import ActivationType, Kind
 from aiter_moe.problem import Problem
 from aiter_moe.targets.base import DeviceFacts
 from aiter_moe.tuning.candidates import candidates
 
-FAST = DeviceFacts("cpu", 2, frozenset(AVX512))
+FAST = DeviceFacts("cpu", 2, frozenset().union(*REQUIRES.values()))
 PLAIN = DeviceFacts("cpu", 2)
 
 
@@ -76,6 +77,11 @@ def test_all_block_sizes_and_splits_of_a_full_layer_are_tried():
     assert found == {(m, k) for m in (16, 32, 64, 128) for k in (1, 2, 4)}
 
 
+def test_all_columns_and_prefetch_distances_are_tried():
+    found = {(c.instance.tile.columns, c.instance.tile.ahead) for c in candidates(problem(), FAST)}
+    assert found == {(columns, ahead) for columns in COLUMNS for ahead in AHEAD}
+
+
 def test_stage_two_of_a4w4_is_tried_requantised_and_in_bf16():
     found = {c.instance.kind for c in candidates(problem(Kind.A4W4), FAST) if c.stage == 2}
     assert found == {Kind.A4W4, Kind.A16W4}
@@ -86,15 +92,19 @@ def test_stage_two_of_a16w4_never_reads_fp4():
     assert found == {Kind.A16W4}
 
 
-@pytest.mark.parametrize("kind", Kind)
-def test_portable_kernels_are_not_timed_where_avx512_runs_unless_asked(kind):
-    def portable(facts, all_isa=False):
-        found = candidates(problem(kind), facts, all_isa)
-        return {not c.instance.tile.requires for c in found}
+def isas(of, features, all_isa=False):
+    facts = DeviceFacts("cpu", 2, frozenset().union(*(REQUIRES[name] for name in features)))
+    return {c.instance.tile.isa for c in candidates(of, facts, all_isa) if c.stage == 1}
 
-    assert portable(FAST) == {False}
-    assert portable(FAST, all_isa=True) == {True, False}
-    assert portable(PLAIN) == {True}
+
+@pytest.mark.parametrize("kind", Kind)
+def test_only_the_best_instruction_set_of_a_kind_is_timed_unless_asked(kind):
+    for isa in kernels_of(kind):
+        assert isas(problem(kind), [isa]) == {isa}
+    best, *others = kernels_of(kind)
+    assert isas(problem(kind), REQUIRES) == {best}
+    assert isas(problem(kind), REQUIRES, all_isa=True) == {best, *others}
+    assert isas(problem(kind), []) == {"portable"}
 
 
 def test_all_isa_tries_every_supported_kernel_of_the_catalogue():

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiter_moe.codegen.cpu import AVX512
+from aiter_moe.codegen.cpu import REQUIRES
 from aiter_moe.enums import ActivationType
 from aiter_moe.errors import UnsupportedProblemError
 from aiter_moe.problem import Problem
@@ -19,7 +19,7 @@ from aiter_moe.tuning.protocol import Protocol, time_trials
 from aiter_moe.tuning.select import Trial, choice_of, select, timing
 
 PROBLEM = Problem(16, 2880, 2880, 32, 4, ActivationType.Silu, torch.bfloat16)
-ALL = candidates(PROBLEM, DeviceFacts("cpu", 2, frozenset(AVX512)))
+ALL = candidates(PROBLEM, DeviceFacts("cpu", 2, frozenset().union(*REQUIRES.values())))
 STAGE1 = [c for c in ALL if c.stage == 1]
 STAGE2 = [c for c in ALL if c.stage == 2]
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from aiter_moe import dtypes
 from aiter_moe.codegen.catalogue import catalogue
-from aiter_moe.codegen.cpu import AVX512
+from aiter_moe.codegen.cpu import REQUIRES
 from aiter_moe.configs.reader import read_tuned
 from aiter_moe.configs.writer import write_rows
 from aiter_moe.enums import ActivationType, GateMode
@@ -28,7 +28,7 @@ from aiter_moe.tuning.outcomes import CompileError, Fault, Ok, Timeout, Unsuppor
 from aiter_moe.tuning.peaks import Peaks
 from aiter_moe.tuning.select import Choice, Trial
 
-FACTS = DeviceFacts("cpu", 2, frozenset(AVX512))
+FACTS = DeviceFacts("cpu", 2, frozenset().union(*REQUIRES.values()))
 A4W4 = Problem(128, 2880, 2880, 32, 4, ActivationType.Swiglu, dtypes.fp4x2, has_bias=True)
 A16W4 = replace(A4W4, q_dtype_a=torch.bfloat16)
 FAST = Peaks(1e15, 1e18)
