@@ -16,10 +16,10 @@ from typing import Any, NoReturn
 import torch
 
 from aiter_moe.errors import LayoutError
-from aiter_moe.formats import code_bytes, scale_bytes
+from aiter_moe.formats import MX_BLOCK, code_bytes, scale_bytes
 from aiter_moe.layouts import packed_ops
 from aiter_moe.layouts.adopt import adopt
-from aiter_moe.layouts.conversion import lay_out, row_major
+from aiter_moe.layouts.conversion import Parts, converted
 from aiter_moe.layouts.layout import Layout
 from aiter_moe.layouts.marks import refuse_shuffled
 from aiter_moe.layouts.packing import Packing, check_packing, physical_size, stacked_scales
@@ -113,7 +113,11 @@ class PackedWeight(torch.Tensor):
             refuse_shuffled(given, "PackedWeight.pack")
         plain, groups = code_bytes(codes), scale_bytes(scales)
         flat = stacked_scales(plain, groups)
-        return cls(*lay_out(plain, flat, layout), layout, plain.shape[1], plain.shape[2] * 2)
+        rows, cols = plain.shape[1], plain.shape[2] * 2
+        if layout is Layout.PLAIN:
+            return cls(plain.contiguous(), flat.contiguous(), layout, rows, cols)
+        made = converted(Parts(plain, flat), Packing(Layout.PLAIN, rows, cols), layout)
+        return cls(made.codes, made.scales, layout, rows, cols)
 
     @classmethod
     def from_aiter(
@@ -156,10 +160,14 @@ class PackedWeight(torch.Tensor):
 
     def unpack(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return row-major uint8 codes [E, N, K/2] and scales [E, N, K/32], padding cut off."""
-        return row_major(self.codes, self.scales, self.packing)
+        plain = self.to_layout(Layout.PLAIN)
+        scales = plain.scales[: self.experts * self.rows]
+        return plain.codes, scales.view(self.experts, self.rows, self.cols // MX_BLOCK)
 
     def to_layout(self, layout: Layout) -> PackedWeight:
         """Return the same weight in another layout; itself when it already lies so.
+
+        Beside the result, a few times one expert takes extra memory.
 
         Raises
         ------
@@ -168,18 +176,8 @@ class PackedWeight(torch.Tensor):
         """
         if layout is self.layout:
             return self
-        # expert by expert, so that beside source and result only one is in memory
-        first = self._one_in(layout, 0)
-        codes = first.codes.new_empty((self.experts, *first.codes.shape[1:]))
-        scales = first.scales.new_empty((self.experts * first.scales.shape[0], first.scale_cols))
-        made = type(self)(codes, scales, layout, self.rows, self.cols)
-        for expert in range(self.experts):
-            made[expert : expert + 1].copy_(self._one_in(layout, expert))
-        return made
-
-    def _one_in(self, layout: Layout, expert: int) -> PackedWeight:
-        one: PackedWeight = self[expert : expert + 1]  # type: ignore[assignment]
-        return type(self).pack(*one.unpack(), layout)
+        made = converted(Parts(self.codes, self.scales), self.packing, layout)
+        return type(self)(made.codes, made.scales, layout, self.rows, self.cols)
 
     @property
     def layout(self) -> Layout:  # type: ignore[override]

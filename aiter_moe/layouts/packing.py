@@ -37,6 +37,31 @@ def physical_size(packing: Packing) -> tuple[int, int]:
     return packing.rows, round_up(packing.cols, COLS_MULTIPLE)
 
 
+def physical_shapes(packing: Packing, experts: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the shapes of the codes and scales of so many experts."""
+    if packing.layout.is_panel:
+        return (experts, *panel_shape(packing.rows, packing.cols)), (0, 0)
+    rows, cols = physical_size(packing)
+    groups = cols // MX_BLOCK
+    if packing.layout is not Layout.PLAIN:
+        groups = round_up(groups, COL_TILE)
+    return (experts, rows, cols // 2), (experts * rows, groups)
+
+
+def check_rows(layout: Layout, rows: int) -> None:
+    """Refuse rows that a layout cannot hold.
+
+    Raises
+    ------
+    LayoutError
+        N is not a multiple of 32, which all but PLAIN and PANEL need.
+    """
+    if rows % ROW_TILE and layout not in (Layout.PLAIN, Layout.PANEL):
+        raise LayoutError(
+            f"{layout} needs N % {ROW_TILE} == 0, found N = {rows}; pad the rows with zero codes"
+        )
+
+
 def stacked_scales(codes: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
     """Return row-major scales as a matrix [E * N, K/32].
 
@@ -73,46 +98,20 @@ def check_packing(codes: torch.Tensor, scales: torch.Tensor, packing: Packing) -
         raise LayoutError(f"scales must be a contiguous uint8 matrix, found {_describe(scales)}")
     if codes.device != scales.device:
         raise LayoutError(f"codes are on {codes.device}, scales on {scales.device}")
-    layout, rows = packing.layout, packing.rows
-    if rows % ROW_TILE and layout not in (Layout.PLAIN, Layout.PANEL):
-        raise LayoutError(f"{layout} needs N % {ROW_TILE} == 0, found N = {rows}; pad the rows")
-    if layout.is_panel:
-        _check_panels(codes, scales, packing)
-    else:
-        _check_matrices(codes, scales, packing)
-
-
-def _check_panels(codes: torch.Tensor, scales: torch.Tensor, packing: Packing) -> None:
-    layout, rows, cols = packing.layout, packing.rows, packing.cols
-    wanted = panel_shape(rows, cols)
-    if cols % MX_BLOCK or tuple(codes.shape[1:]) != wanted:
+    check_rows(packing.layout, packing.rows)
+    layout, experts = packing.layout, codes.shape[0]
+    wanted, wanted_scales = physical_shapes(packing, experts)
+    size = f"{layout} of {experts} x {packing.rows} x {packing.cols} elements"
+    if packing.cols % MX_BLOCK or tuple(codes.shape) != wanted:
         raise LayoutError(
-            f"{layout} of {rows} x {cols} elements has codes [E, {wanted[0]}, {wanted[1]}] (K a "
-            f"multiple of {MX_BLOCK}, N padded to {PANEL_ROWS}), found {_describe(codes)}"
-        )
-    if scales.numel():
-        raise LayoutError(
-            f"{layout} holds its scales among the codes, and [0, 0] as scales, found "
-            f"{_describe(scales)}"
-        )
-
-
-def _check_matrices(codes: torch.Tensor, scales: torch.Tensor, packing: Packing) -> None:
-    layout, rows, cols = packing.layout, packing.rows, packing.cols
-    physical = physical_size(packing)[1]
-    groups = physical // MX_BLOCK
-    if layout is not Layout.PLAIN:
-        groups = round_up(groups, COL_TILE)
-    if cols % MX_BLOCK or tuple(codes.shape[1:]) != (rows, physical // 2):
-        raise LayoutError(
-            f"{layout} of {rows} x {cols} elements has codes [E, {rows}, {physical // 2}] (K a "
-            f"multiple of {MX_BLOCK}, padded to {COLS_MULTIPLE} when shuffled), found "
+            f"{size} has codes [E, {wanted[1]}, {wanted[2]}] (K a multiple of {MX_BLOCK}, padded "
+            f"to {COLS_MULTIPLE} when shuffled; N padded to {PANEL_ROWS} in panels), found "
             f"{_describe(codes)}"
         )
-    if scales.shape[0] < codes.shape[0] * rows or scales.shape[1] != groups:
+    if scales.shape[0] < wanted_scales[0] or scales.shape[1] != wanted_scales[1]:
+        where = " (they lie among the codes)" if layout.is_panel else ""
         raise LayoutError(
-            f"{layout} of {codes.shape[0]} x {rows} x {cols} elements has scales "
-            f"[{codes.shape[0] * rows}, {groups}], found {_describe(scales)}"
+            f"{size} has scales {list(wanted_scales)}{where}, found {_describe(scales)}"
         )
 
 

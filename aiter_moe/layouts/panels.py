@@ -22,6 +22,9 @@ Rows past N, up to whole panels, have codes 0 and scales 0x7F. The kernels' side
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import NamedTuple
+
 import torch
 
 from aiter_moe.formats import MX_BLOCK, UNIT_SCALE
@@ -30,9 +33,35 @@ from aiter_moe.sizes import ceil_div
 PANEL_ROWS = 64
 TILE_BYTES = PANEL_ROWS + PANEL_ROWS * MX_BLOCK // 2
 LINE_ROWS = 16
-_GROUPS = PANEL_ROWS // LINE_ROWS
-_LINES, _WORD = 4, 4
-_BLOCK_BYTES = MX_BLOCK // 2
+PAIR_ROWS = 2 * LINE_ROWS
+_WORD = 4
+_LINES = MX_BLOCK // 2 // _WORD
+
+
+class Tiles(NamedTuple):
+    """Strided views of weights, cut into 16 rows by one block: a layout is how they stride.
+
+    Two tiles of rows are a pair: consecutive ones, or 16 gate rows and their 16 up rows. Codes
+    are words of eight, which no layout takes apart.
+
+    Attributes
+    ----------
+    codes : torch.Tensor
+        int32 [experts, pairs, 2, K/32, 16, 4]; of panels [experts, panels, pairs, 2, ...].
+    scales : torch.Tensor
+        uint8 [experts, pairs, 2, 16, K/32]; likewise.
+    """
+
+    codes: torch.Tensor
+    scales: torch.Tensor
+
+    def in_panels(self, first: int, panels: int, pairs: int) -> Tiles:
+        """Return `panels` x `pairs` of the pairs from `first` on, as they lie in panels."""
+        codes, scales = (part.narrow(1, first, panels * pairs) for part in self)
+        return Tiles(
+            codes.view(codes.shape[0], panels, pairs, *codes.shape[2:]),
+            scales.view(scales.shape[0], panels, pairs, *scales.shape[2:]),
+        )
 
 
 def panel_shape(rows: int, cols: int) -> tuple[int, int]:
@@ -40,46 +69,47 @@ def panel_shape(rows: int, cols: int) -> tuple[int, int]:
     return ceil_div(rows, PANEL_ROWS), cols // MX_BLOCK * TILE_BYTES
 
 
-def to_panels(codes: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
-    """Lay row-major experts out in panels.
+def write_panels(panels: torch.Tensor, rows: Tiles) -> None:
+    """Fill panels with the rows of as many experts, and what they do not reach with padding.
 
     Parameters
     ----------
-    codes : torch.Tensor
-        uint8 [E, N, K/2], K a multiple of 32.
-    scales : torch.Tensor
-        uint8 [E, N, K/32].
-
-    Returns
-    -------
-    torch.Tensor
-        uint8 [E, panels, K/32 * 1088], N padded with codes 0 and scales 0x7F.
+    panels : torch.Tensor
+        uint8 [E, panels, K/32 * 1088], of `panel_shape`.
+    rows : Tiles
+        Of E experts whose pairs are in the order of the panels.
     """
-    experts, rows, blocks = scales.shape
-    panels, width = panel_shape(rows, blocks * MX_BLOCK)
-    missing = (0, 0, 0, panels * PANEL_ROWS - rows)
-    tall_codes = torch.nn.functional.pad(codes, missing)
-    tall_scales = torch.nn.functional.pad(scales, missing, value=UNIT_SCALE)
-    tiles = codes.new_empty((experts, panels, blocks, TILE_BYTES))
-    tiles[..., :PANEL_ROWS] = tall_scales.view(experts, panels, PANEL_ROWS, blocks).mT
-    by_row = tall_codes.view(experts, panels, _GROUPS, LINE_ROWS, blocks, _LINES, _WORD)
-    tiles[..., PANEL_ROWS:] = by_row.permute(0, 1, 4, 2, 5, 3, 6).flatten(3)
-    return tiles.view(experts, panels, width)
+    for there, here in _beside(panels, rows):
+        there.codes.copy_(here.codes)
+        there.scales.copy_(here.scales)
+    if rows.codes.shape[1] % 2:
+        unused = _tiles_of(panels[:, -1:])
+        unused.codes[:, :, 1:] = 0
+        unused.scales[:, :, 1:] = UNIT_SCALE
 
 
-def from_panels(panels: torch.Tensor, rows: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Undo `to_panels`, cutting rows past `rows` off.
+def read_panels(panels: torch.Tensor, rows: Tiles) -> None:
+    """Fill rows with what panels hold, which undoes `write_panels`."""
+    for there, here in _beside(panels, rows):
+        here.codes.copy_(there.codes)
+        here.scales.copy_(there.scales)
 
-    Returns
-    -------
-    codes, scales : torch.Tensor
-        Row-major uint8 [E, rows, K/2] and [E, rows, K/32].
-    """
+
+def _beside(panels: torch.Tensor, rows: Tiles) -> Iterator[tuple[Tiles, Tiles]]:
+    """Yield views of the same weights in panels and in rows: the whole panels, the half one."""
+    tiles, (whole, half) = _tiles_of(panels), divmod(rows.codes.shape[1], 2)
+    if whole:
+        yield Tiles(*(part[:, :whole] for part in tiles)), rows.in_panels(0, whole, 2)
+    if half:
+        last = Tiles(*(part[:, whole:, :1] for part in tiles))
+        yield last, rows.in_panels(2 * whole, 1, 1)
+
+
+def _tiles_of(panels: torch.Tensor) -> Tiles:
     experts, count, width = panels.shape
-    blocks = width // TILE_BYTES
-    tall = count * PANEL_ROWS
-    tiles = panels.view(experts, count, blocks, TILE_BYTES)
-    scales = tiles[..., :PANEL_ROWS].mT.reshape(experts, tall, blocks)
-    by_line = tiles[..., PANEL_ROWS:].view(*tiles.shape[:3], _GROUPS, _LINES, LINE_ROWS, _WORD)
-    codes = by_line.permute(0, 1, 3, 5, 2, 4, 6).reshape(experts, tall, blocks * _BLOCK_BYTES)
-    return codes[:, :rows].contiguous(), scales[:, :rows].contiguous()
+    bytes_of = panels.view(experts, count, width // TILE_BYTES, TILE_BYTES)
+    codes = bytes_of.view(torch.int32)[..., PANEL_ROWS // _WORD :]
+    codes = codes.view(*codes.shape[:3], 2, 2, _LINES, LINE_ROWS).permute(0, 1, 3, 4, 2, 6, 5)
+    scales = bytes_of[..., :PANEL_ROWS]
+    scales = scales.view(*scales.shape[:3], 2, 2, LINE_ROWS).permute(0, 1, 3, 4, 5, 2)
+    return Tiles(codes, scales)

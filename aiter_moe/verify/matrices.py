@@ -21,7 +21,7 @@ import torch
 from aiter_moe.formats import MX_BLOCK, NAN_SCALE, dequantise
 from aiter_moe.layouts import Layout, PackedWeight
 from aiter_moe.layouts.marks import KERNEL_LAYOUTS
-from aiter_moe.layouts.panels import PANEL_ROWS, to_panels
+from aiter_moe.layouts.panels import PANEL_ROWS
 from aiter_moe.layouts.rows import GateUpRows
 from aiter_moe.layouts.scales import COL_TILE
 from aiter_moe.layouts.weights import COLS_MULTIPLE
@@ -184,7 +184,8 @@ def _laid_out(codes: torch.Tensor, scales: torch.Tensor, layout: Layout) -> Matr
         torch.nn.functional.pad(part, missing, value=worst)
         for part, worst in ((codes, SIX_SIX), (scales, NAN_SCALE))
     )
-    return Matrix(to_panels(codes[None], scales[None]), scales.new_empty((0, 0)))
+    packed = PackedWeight.pack(codes[None], scales, Layout.PANEL)
+    return Matrix(packed.codes, packed.scales)
 
 
 def packed_weight(
