@@ -9,6 +9,7 @@ start as NaN: a kernel that reads what it must not is found out.
 from __future__ import annotations
 
 import ctypes
+import random
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -45,19 +46,37 @@ def library(instance: Instance) -> ctypes.CDLL:
     return lib
 
 
-def launch(instance: Instance, args: StageArgs) -> None:
-    """Run all phases on one thread, items last to first in runs of three."""
+@dataclass(frozen=True)
+class Crew:
+    """Who runs the items of a phase, and in which order: results must not tell."""
+
+    threads: int = 1
+    together: int = 3
+    seed: int | None = None
+
+    def chunks(self, items: int) -> list[tuple[int, int, int]]:
+        """Return begin, end and worker of each call: last to first, or shuffled by the seed."""
+        begins = list(range(0, items, self.together))[::-1]
+        if self.seed is not None:
+            random.Random(self.seed).shuffle(begins)
+        return [
+            (begin, min(begin + self.together, items), index % self.threads)
+            for index, begin in enumerate(begins)
+        ]
+
+
+def launch(instance: Instance, args: StageArgs, crew: Crew) -> None:
+    """Run all phases, on one thread that takes the part of every worker in turn."""
     lib = library(instance)
     set_tile(args, instance)
-    args.threads = 1
+    args.threads = crew.threads
     by_reference = ctypes.byref(args)
     size = lib.aiter_moe_scratch_bytes(by_reference)
     scratch = np.full(size + 64, 0xFF, np.uint8)
     args.scratch = scratch.ctypes.data + -scratch.ctypes.data % 64
     for phase in range(lib.aiter_moe_phases(by_reference)):
-        items = lib.aiter_moe_items(by_reference, phase)
-        for end in range(items, 0, -3):
-            lib.aiter_moe_run(by_reference, phase, max(end - 3, 0), end, 0)
+        for begin, end, worker in crew.chunks(lib.aiter_moe_items(by_reference, phase)):
+            lib.aiter_moe_run(by_reference, phase, begin, end, worker)
     assert (scratch[args.scratch - scratch.ctypes.data + size :] == 0xFF).all()
 
 
@@ -131,6 +150,8 @@ class Case:
     doweight: bool = False
     ksplit: int = 1
     constants: dict[str, float] = field(default_factory=dict)
+    crew: Crew = Crew()
+    final_dtype: torch.dtype = torch.float32
 
     @property
     def columns(self) -> int:
@@ -138,7 +159,7 @@ class Case:
 
     @property
     def final(self) -> bool:
-        """Whether a CPU kernel leaves the output itself, which is f32 here."""
+        """Whether a CPU kernel leaves the output itself, of `final_dtype`."""
         return self.instance.target == "cpu" and self.instance.tile.output is Output.FINAL
 
     @property
@@ -155,7 +176,7 @@ class Case:
         if self.instance.stage == 1:
             codes, scales = interleave(codes), interleave(scales)
         w = panels(codes, scales, rng)
-        dtype = torch.bfloat16 if self.instance.stage == 1 else torch.float32
+        dtype = torch.bfloat16 if self.instance.stage == 1 else self.final_dtype
         out = torch.full((self.rows, self.columns + margin), torch.nan, dtype=dtype)
         padded = len(self.sorted.experts) * self.instance.block_m
         workspace = np.full(self.ksplit * padded * 2 * self.columns, np.nan, np.float32)
@@ -167,6 +188,7 @@ class Case:
         args = StageArgs(**{name: array.ctypes.data for name, array in pointers.items()})
         args.x, args.out = self.x.data_ptr(), out.data_ptr()
         args.x_stride = self.x.shape[1] * (1 if self.x_scale is None else 2)
+        args.x_type = ElementType.of(self.x.dtype)
         if self.x_scale is not None:
             args.x_scale, args.x_scale_stride = self.x_scale.data_ptr(), self.x_scale.shape[1]
         if self.bias is not None:
@@ -179,7 +201,7 @@ class Case:
         for name, value in self.constants.items():
             setattr(args, name, value)
         args.out_columns, args.out_type = self.columns + margin // 2, ElementType.of(dtype)
-        launch(self.instance, args)
+        launch(self.instance, args, self.crew)
         if self.final:
             padding = out[:, self.columns : args.out_columns]
             assert (padding == 0).all()
