@@ -17,6 +17,7 @@ from aiter_moe.enums import ActivationType, GateMode, QuantType
 from aiter_moe.errors import ArgumentError, DtypeError, UnsupportedProblemError
 from aiter_moe.formats import MX_BLOCK
 from aiter_moe.layouts import PackedWeight
+from aiter_moe.targets.routed_pairs import bad_mask
 
 
 def _shape(tensor: torch.Tensor) -> list[int]:
@@ -191,4 +192,4 @@ def check_expert_mask(mask: torch.Tensor | None, local: int) -> None:
         return  # counting would wait for the device
     held = int(np.count_nonzero(mask.detach().numpy()))
     if held != local:
-        raise ArgumentError(f"expert_mask marks {held} experts as local, the weights hold {local}")
+        raise bad_mask(held, local)

@@ -30,8 +30,18 @@ from aiter_moe.pipeline import (
 )
 from aiter_moe.problem import Problem, token_tier
 from aiter_moe.sizes import ceil_div
-from aiter_moe.targets.base import Launcher, RoutedTokens
+from aiter_moe.targets.arguments import ElementType
+from aiter_moe.targets.base import (
+    Launcher,
+    Layer,
+    LayerShape,
+    LayerTensors,
+    RoutedTokens,
+    RowsLayout,
+    runs_layers,
+)
 from aiter_moe.targets.registry import Target, running_target
+from aiter_moe.targets.routed_pairs import check_pairs, dense_mask, routed_count
 from aiter_moe.verdict import Overrides, computed
 
 # What each tensor with a row per token or slot may take at a time where a call is cut: half of what
@@ -112,10 +122,15 @@ class _Rows:
 
 
 def _problem(
-    whole: _Rows, experts: Experts, options: Options, gfx: str, run_tokens: int
+    hidden: torch.Tensor,
+    routing: Routing,
+    experts: Experts,
+    options: Options,
+    gfx: str,
+    run_tokens: int,
 ) -> Problem:
     """Return the problem of each run of a call; the activation type is that of the whole call."""
-    hidden, tokens = whole.hidden, whole.hidden.shape[0]
+    tokens = hidden.shape[0]
     gate_mode = experts.gate_mode
     q_dtype_a = options.q_dtype_a
     dtype = hidden.dtype
@@ -132,7 +147,7 @@ def _problem(
         model_dim=experts.w1.cols,
         inter_dim=experts.w2.cols,
         experts=experts.w1.experts,
-        topk=whole.routing.ids.shape[1],
+        topk=routing.ids.shape[1],
         activation=options.activation,
         q_dtype_a=q_dtype_a,
         dtype=dtype,
@@ -239,37 +254,92 @@ def _runs(whole: _Rows, step: int) -> Iterator[_Rows]:
         )
 
 
-def _run(
-    rows: _Rows,
-    launcher: Launcher,
-    metadata: MOEMetadata,
-    experts: Experts,
-    work: Problem,
-    constants: ActivationConstants,
-) -> None:
-    """Run the launches of `rows`; `work` has the sizes that are computed."""
-    plan = metadata.plan
-    direct = plan.stage1.tile.direct
-    routed = _routed(rows, experts)
-    if direct:
-        routed = launcher.admit(routed)
-    cleared = rows.out if plan.stage2.tile.output is Output.ATOMIC else None
-    call = MoeCall(
-        launcher=launcher,
-        experts=experts,
-        sorted=None if direct else launcher.sort(routed, metadata.block_m, cleared),
-        tokens=rows.hidden.shape[0],
-        topk=routed.ids.shape[1],
-        model_dim=work.model_dim,
-        inter_dim=work.inter_dim,
-        doweight_stage1=work.doweight_stage1,
-        constants=constants,
-        routed=routed,
-        out=rows.out,
-    )
-    x = _first_operand(call, rows, work, direct=direct)
-    a2 = intermediate(call, metadata.stage1(call, x), plan.stage2)
-    finish(call, metadata.stage2(call, a2), plan.stage2)
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """A planned call: all of it but the values of its tensors.
+
+    Attributes
+    ----------
+    launcher : Launcher
+        Where it runs.
+    metadata : MOEMetadata
+        Its kernels.
+    work : Problem
+        The sizes that are computed.
+    constants : ActivationConstants
+        Of the activation.
+    step : int
+        Tokens of a run.
+    dtype : torch.dtype
+        Of the output.
+    layer : Layer or None
+        The whole call, where it is one run of a target that runs layers.
+    """
+
+    launcher: Launcher
+    metadata: MOEMetadata
+    work: Problem
+    constants: ActivationConstants
+    step: int
+    dtype: torch.dtype
+    layer: Layer | None = None
+
+    def run(
+        self,
+        hidden: torch.Tensor,
+        a1_scale: torch.Tensor | None,
+        experts: Experts,
+        routing: Routing,
+        output: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Return the layer's [tokens, model_dim]; `output` itself where one is given."""
+        out = output
+        if out is None:
+            shape = (hidden.shape[0], experts.w2.rows)
+            out = torch.empty(shape, dtype=self.dtype, device=hidden.device)
+        if hidden.shape[0] == 0:
+            return out
+        whole = _Rows(hidden, a1_scale, routing, out)
+        if self.layer is not None:
+            self.layer.run(_tensors(whole, experts))
+            return out
+        if self.metadata.plan.stage2.tile.output is Output.ATOMIC:
+            whole = replace(whole, out=_summable(out))
+        for rows in _runs(whole, self.step):
+            self._run(rows, experts)
+        return out if whole.out is out else out.copy_(whole.out)
+
+    def _run(self, rows: _Rows, experts: Experts) -> None:
+        if runs_layers(self.launcher):
+            layer = self.launcher.layer(_shape(self, rows, experts))
+            layer.run(_tensors(rows, experts))
+        else:
+            self._run_stages(rows, experts)
+
+    def _run_stages(self, rows: _Rows, experts: Experts) -> None:
+        """Run the launches of `rows` one after the other."""
+        metadata, launcher, work = self.metadata, self.launcher, self.work
+        direct = metadata.plan.direct
+        routed = _routed(rows, experts)
+        if direct:
+            routed = launcher.admit(routed)
+        cleared = rows.out if metadata.plan.stage2.tile.output is Output.ATOMIC else None
+        call = MoeCall(
+            launcher=launcher,
+            experts=experts,
+            sorted=None if direct else launcher.sort(routed, metadata.block_m, cleared),
+            tokens=rows.hidden.shape[0],
+            topk=routed.ids.shape[1],
+            model_dim=work.model_dim,
+            inter_dim=work.inter_dim,
+            doweight_stage1=work.doweight_stage1,
+            constants=self.constants,
+            routed=routed,
+            out=rows.out,
+        )
+        x = _first_operand(call, rows, work, direct=direct)
+        a2 = intermediate(call, metadata.stage1(call, x), metadata.plan.stage2)
+        finish(call, metadata.stage2(call, a2), metadata.plan.stage2)
 
 
 def _routed(rows: _Rows, experts: Experts) -> RoutedTokens:
@@ -285,46 +355,105 @@ def _routed(rows: _Rows, experts: Experts) -> RoutedTokens:
     )
 
 
-def run_moe(
+def _elements(rows: _Rows) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Return hidden states and scales whose elements lie one after the other in a row."""
+    hidden, scale = rows.hidden, rows.a1_scale
+    if scale is None:
+        return (hidden if hidden.stride(1) == 1 else hidden.contiguous()), None
+    return hidden.view(torch.uint8).contiguous(), scale.view(torch.uint8).contiguous()
+
+
+def _tensors(rows: _Rows, experts: Experts) -> LayerTensors:
+    routing = rows.routing
+    mask, local = routing.expert_mask, routing.num_local_tokens
+    tokens = rows.hidden.shape[0]
+    return LayerTensors(
+        *_elements(rows),
+        routing.ids.contiguous(),
+        routing.weights.contiguous(),
+        None if mask is None else dense_mask(mask),
+        tokens if local is None else routed_count(local, tokens, rows.first_token),
+        experts.w1.codes,
+        experts.w2.codes,
+        experts.bias1,
+        experts.bias2,
+        rows.out,
+    )
+
+
+def _shape(forward: Forward, rows: _Rows, experts: Experts) -> LayerShape:
+    """Return all that a launcher of layers must know of a run but its tensors."""
+    plan, work, constants = forward.metadata.plan, forward.work, forward.constants
+    w1, w2, mask = experts.w1, experts.w2, rows.routing.expert_mask
+    tokens, topk = rows.routing.ids.shape
+    check_pairs(rows.routing.ids, rows.routing.weights, w1.experts)
+    x, x_scale = _elements(rows)
+    kind = ElementType.of(x.dtype)
+    return LayerShape(
+        stage1=plan.stage1,
+        stage2=plan.stage2,
+        ksplit=plan.ksplit,
+        tokens=tokens,
+        topk=topk,
+        experts=w1.experts if mask is None else mask.numel(),
+        held=w1.experts,
+        model_dim=work.model_dim,
+        inter_dim=work.inter_dim,
+        weight1=(w1.physical_rows, w1.physical_cols),
+        weight2=(w2.physical_rows, w2.physical_cols),
+        bias1=0 if experts.bias1 is None else experts.bias1.shape[1],
+        bias2=0 if experts.bias2 is None else experts.bias2.shape[1],
+        doweight_stage1=work.doweight_stage1,
+        limit=constants.limit,
+        beta=constants.beta,
+        linear_beta=constants.linear_beta,
+        x=RowsLayout(kind, x.stride(0) * (2 if kind is ElementType.fp4 else 1)),
+        x_scale_stride=0 if x_scale is None else x_scale.stride(0),
+        out=RowsLayout(ElementType.of(rows.out.dtype), rows.out.stride(0)),
+        out_columns=rows.out.shape[1],
+    )
+
+
+def plan_moe(
     hidden: torch.Tensor,
     a1_scale: torch.Tensor | None,
     experts: Experts,
     routing: Routing,
     options: Options,
-    output: torch.Tensor | None = None,
-) -> torch.Tensor:
-    """Run one MoE layer on checked, packed operands; see `fused_moe` for the border.
+) -> Forward:
+    """Return how a MoE layer runs on checked, packed operands of these shapes.
 
-    Returns
-    -------
-    torch.Tensor
-        [tokens, model_dim] of ``options.dtype``; `output` itself where one was given.
+    Raises
+    ------
+    ArgumentError
+        An operand is on another device than the target's.
+    UnsupportedProblemError
+        No kernel of the target runs the problem.
     """
     given = options.target
     target = given if isinstance(given, Target) else running_target(given)
     launcher = target.launcher()
     _check_devices(target, hidden, a1_scale, experts, routing)
     tokens, model_dim, inter_dim = hidden.shape[0], experts.w2.rows, experts.w2.cols
-    out = output
-    if out is None:
-        out = torch.empty((tokens, model_dim), dtype=options.dtype, device=hidden.device)
-    whole = _Rows(hidden, a1_scale, routing, out)
     row_bytes = token_bytes(hidden, routing.ids.shape[1], model_dim, inter_dim, target.facts.gfx)
     step = run_length(tokens, row_bytes)
-    problem = _problem(whole, experts, options, target.facts.gfx, step)
+    problem = _problem(hidden, routing, experts, options, target.facts.gfx, step)
     overrides = _overrides(options, problem.kind, is_ep=routing.expert_mask is not None)
-    metadata = metadata_for(problem, target, overrides)
-    if tokens == 0:
-        return out
-    if metadata.plan.stage2.tile.output is Output.ATOMIC:
-        whole = replace(whole, out=_summable(out))
-    work = computed(problem, overrides)
-    constants = ActivationConstants.of(
-        options.activation, options.swiglu_limit, options.beta, options.linear_beta
+    forward = Forward(
+        launcher,
+        metadata_for(problem, target, overrides),
+        computed(problem, overrides),
+        ActivationConstants.of(
+            options.activation, options.swiglu_limit, options.beta, options.linear_beta
+        ),
+        step,
+        options.dtype,
     )
-    for rows in _runs(whole, step):
-        _run(rows, launcher, metadata, experts, work, constants)
-    return out if whole.out is out else out.copy_(whole.out)
+    if not runs_layers(launcher) or step < tokens or tokens == 0:
+        return forward
+    out = torch.empty((tokens, model_dim), dtype=options.dtype, device="meta")
+    shape = _shape(forward, _Rows(hidden, a1_scale, routing, out), experts)
+    return replace(forward, layer=launcher.layer(shape))
 
 
 def _check_devices(

@@ -13,7 +13,7 @@ import torch
 from aiter_moe import checks
 from aiter_moe.enums import ActivationType, GateMode, QuantType
 from aiter_moe.errors import ArgumentError, DtypeError
-from aiter_moe.forward import Options, Routing, run_moe
+from aiter_moe.forward import Options, Routing, plan_moe
 from aiter_moe.layouts import Layout, PackedWeight
 from aiter_moe.pipeline import Experts
 from aiter_moe.targets.registry import Target, running_target
@@ -256,7 +256,8 @@ def _run(
         target = running_target(target)
         options = replace(options, target=target)
     experts = kernel_experts(experts, target)
-    return run_moe(hidden, a1_scale, experts, routing, options, output)
+    forward = plan_moe(hidden, a1_scale, experts, routing, options)
+    return forward.run(hidden, a1_scale, experts, routing, output)
 
 
 def _is_traced() -> bool:

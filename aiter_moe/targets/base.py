@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol, TypeGuard
 
 import torch
 
 from aiter_moe.codegen.instance import Instance
-from aiter_moe.targets.arguments import StageArgs
+from aiter_moe.targets.arguments import ElementType, StageArgs
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +95,103 @@ class SortedTokens:
     whole: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class RowsLayout:
+    """How rows of a matrix lie: type of the elements, and elements from row to row."""
+
+    kind: ElementType
+    stride: int
+
+
+@dataclass(frozen=True, slots=True)
+class LayerShape:
+    """A planned layer of one shape: all but the values of its tensors.
+
+    Attributes
+    ----------
+    stage1, stage2 : Instance
+        Kernels, both of one sort block.
+    ksplit : int
+        Parts of stage 1's reduction where its kernel splits.
+    tokens, topk : int
+        Rows of the activations, routed experts per row.
+    experts, held : int
+        Experts that ids may name, and those whose weights are here.
+    model_dim, inter_dim : int
+        Sizes that are computed.
+    weight1, weight2 : tuple of int
+        Physical rows and columns of an expert.
+    bias1, bias2 : int
+        Floats from expert to expert of the biases; 0 without.
+    doweight_stage1 : bool
+        Routing weights multiply in stage 1 instead of stage 2.
+    limit, beta, linear_beta : float
+        Constants of the activation.
+    x : RowsLayout
+        Hidden states; fp4 where they come quantised.
+    x_scale_stride : int
+        Bytes from row to row of their scales.
+    out : RowsLayout
+        The output.
+    out_columns : int
+        Its columns; those from `model_dim` on become 0.
+    """
+
+    stage1: Instance
+    stage2: Instance
+    ksplit: int
+    tokens: int
+    topk: int
+    experts: int
+    held: int
+    model_dim: int
+    inter_dim: int
+    weight1: tuple[int, int]
+    weight2: tuple[int, int]
+    bias1: int
+    bias2: int
+    doweight_stage1: bool
+    limit: float
+    beta: float
+    linear_beta: float
+    x: RowsLayout
+    x_scale_stride: int
+    out: RowsLayout
+    out_columns: int
+
+
+class LayerTensors(NamedTuple):
+    """The tensors of one call of a `LayerShape`, and its number of leading tokens that are routed.
+
+    Routing tensors are contiguous, `mask` is int32, and elements of a row of `x` and of `x_scale`
+    lie one after the other.
+    """
+
+    x: torch.Tensor
+    x_scale: torch.Tensor | None
+    ids: torch.Tensor
+    weights: torch.Tensor
+    mask: torch.Tensor | None
+    processed: int
+    w1: torch.Tensor
+    w2: torch.Tensor
+    bias1: torch.Tensor | None
+    bias2: torch.Tensor | None
+    out: torch.Tensor
+
+
+class Layer(Protocol):
+    """A layer of one shape, ready to run."""
+
+    def run(self, tensors: LayerTensors) -> None:
+        """Write the layer's output; where the routing is unusable, raise and write nothing."""
+
+
 class Launcher(Protocol):
     """Runs compiled kernels on one target."""
+
+    runs_layers: bool
+    """Whether it is a `LayerLauncher`."""
 
     @property
     def facts(self) -> DeviceFacts:
@@ -151,3 +246,15 @@ class Launcher(Protocol):
         Rows of pairs without a sorted slot are skipped. `out` is [T, columns]; columns past n
         become 0.
         """
+
+
+class LayerLauncher(Launcher, Protocol):
+    """A launcher that runs the steps of a layer in one go."""
+
+    def layer(self, shape: LayerShape) -> Layer:
+        """Return the layer of a shape, with its kernels loaded."""
+
+
+def runs_layers(launcher: Launcher) -> TypeGuard[LayerLauncher]:
+    """Say whether a launcher runs the steps of a layer in one go."""
+    return launcher.runs_layers

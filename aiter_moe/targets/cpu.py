@@ -7,7 +7,6 @@ loads the support library with its first launch.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from ctypes import addressof
 from functools import cache
@@ -15,26 +14,24 @@ from functools import cache
 import torch
 
 from aiter_moe import env
-from aiter_moe.codegen.cpu import CpuTile
 from aiter_moe.codegen.instance import Instance
 from aiter_moe.enums import ScaleRounding
 from aiter_moe.errors import ArgumentError, DtypeError, LaunchError
 from aiter_moe.formats import MX_BLOCK
 from aiter_moe.layouts import S
-from aiter_moe.sizes import round_up
 from aiter_moe.targets.arguments import StageArgs
-from aiter_moe.targets.base import DeviceFacts, RoutedTokens, SortedTokens
+from aiter_moe.targets.base import DeviceFacts, LayerShape, RoutedTokens, SortedTokens
+from aiter_moe.targets.cpu_arena import Arena
 from aiter_moe.targets.cpu_features import read_cpuinfo, thread_count, usable_features
+from aiter_moe.targets.cpu_layer import CpuLayer
 from aiter_moe.targets.cpu_runtime import FLOAT_CODES, Kernel, Runtime, load_kernel, load_runtime
 from aiter_moe.targets.cpu_sort import (
     RoutedPairs,
     SortExtras,
-    local_count,
     routed_pairs,
     sort_pairs,
 )
-
-_SCRATCH_ALIGNMENT = 64
+from aiter_moe.targets.cpu_tile import set_tile
 
 
 @cache
@@ -71,7 +68,7 @@ def cpu_launcher() -> CpuLauncher:
 
 
 class CpuLauncher:
-    """Runs kernels on the CPU (`aiter_moe.targets.base.Launcher`).
+    """Runs kernels on the CPU (`aiter_moe.targets.base.LayerLauncher`).
 
     Safe to call from several threads at once; launches that use more than one thread take turns.
 
@@ -81,12 +78,16 @@ class CpuLauncher:
         Instruction-set features that kernels and the support library may use.
     """
 
+    runs_layers = True
+
     def __init__(self, features: frozenset[str]) -> None:
         self._features = features
         # Keyed by identity: hashing an instance costs more than launching a small kernel. The
         # value holds the instance, so that its identity is not given to another one.
         self._kernels: dict[int, tuple[Instance, Kernel]] = {}
-        self._scratch = threading.local()
+        self._scratch = Arena()
+        self.arena = Arena()
+        """Memory between the steps of layers."""
         self._runtime: Runtime | None = None
 
     @property
@@ -138,7 +139,7 @@ class CpuLauncher:
         """
         pairs = routed_pairs(
             routed.ids, routed.weights, routed.experts, routed.expert_mask,
-            local_count(routed),
+            routed.local_tokens, routed.first_token,
         )  # fmt: skip
         if cleared is not None:
             cleared.zero_()
@@ -261,14 +262,32 @@ class CpuLauncher:
         LaunchError
             The kernel cannot be loaded or needs features this CPU lacks.
         """
-        held = self._kernels.get(id(instance))
-        kernel = held[1] if held is not None else self._load(instance)
+        kernel = self._kernel(instance)
         runtime, threads = self._ready()
         set_tile(args, instance)
         args.threads = threads
         address = addressof(args)
-        args.scratch = self._scratch_of(kernel.scratch_bytes(address))
+        self._scratch.grow(kernel.scratch_bytes(address))
+        args.scratch = self._scratch.address
         runtime.pool_run(kernel.task, address, threads)
+
+    def layer(self, shape: LayerShape) -> CpuLayer:
+        """Return a planned layer of one shape, which runs as one launch.
+
+        Raises
+        ------
+        ArgumentError
+            The pairs need more sorted slots than int32 counts.
+        LaunchError
+            A kernel cannot be loaded or needs features this CPU lacks.
+        """
+        runtime, threads = self._ready()
+        kernels = self._kernel(shape.stage1), self._kernel(shape.stage2)
+        return CpuLayer(runtime, kernels, shape, threads, self.arena)
+
+    def _kernel(self, instance: Instance) -> Kernel:
+        held = self._kernels.get(id(instance))
+        return held[1] if held is not None else self._load(instance)
 
     def _load(self, instance: Instance) -> Kernel:
         missing = instance.tile.requires - self._features
@@ -281,18 +300,6 @@ class CpuLauncher:
         kernel = load_kernel(instance)
         self._kernels[id(instance)] = (instance, kernel)
         return kernel
-
-    def _scratch_of(self, wanted: int) -> int | None:
-        """Return the address of this thread's scratch memory, grown to `wanted` bytes."""
-        if wanted <= 0:
-            return None
-        if getattr(self._scratch, "bytes", 0) < wanted:
-            buffer = torch.empty(wanted + _SCRATCH_ALIGNMENT, dtype=torch.uint8)
-            self._scratch.buffer = buffer
-            self._scratch.address = round_up(buffer.data_ptr(), _SCRATCH_ALIGNMENT)
-            self._scratch.bytes = wanted
-        address: int = self._scratch.address
-        return address
 
     def reduce(self, rows: torch.Tensor, routed: SortedTokens, out: torch.Tensor) -> None:
         """Sum rows [tokens * topk, n] over the slots of a token; columns of `out` past n become 0.
@@ -338,13 +345,6 @@ class CpuLauncher:
             rows.data_ptr(), None if places is None else places.data_ptr(), out.data_ptr(), tokens,
             topk, columns, out.stride(0), code, threads,
         )  # fmt: skip
-
-
-def set_tile(args: StageArgs, instance: Instance) -> None:
-    """Write what a CPU kernel reads at run time of its instance."""
-    tile = instance.tile
-    assert isinstance(tile, CpuTile), "the kernel is not for the CPU"
-    args.block_m, args.columns, args.ahead = instance.block_m, tile.columns, tile.ahead
 
 
 def _checked_reduction(

@@ -20,6 +20,7 @@ import torch
 from aiter_moe.codegen.instance import Instance
 from aiter_moe.errors import LaunchError
 from aiter_moe.targets.arguments import StageArgs
+from aiter_moe.targets.cpu_arguments import TASK, LayerCall, LayerPlan, SortArgs, Task
 from aiter_moe.targets.cpu_team import Team, torch_team
 
 FLOAT_CODES = {torch.bfloat16: 0, torch.float16: 1, torch.float32: 2}
@@ -27,36 +28,6 @@ FLOAT_CODES = {torch.bfloat16: 0, torch.float16: 1, torch.float32: 2}
 # Pauses a waiting thread spends awake: some tens of microseconds, about the gap between the
 # launches of one layer.
 SPINS = 2000
-
-
-class SortArgs(ctypes.Structure):
-    """Mirror of SortArgs in csrc/cpu/runtime/sort.h."""
-
-    _fields_ = [
-        *(
-            (name, c_void_p)
-            for name in (
-                "topk_ids", "topk_weights", "expert_mask", "sorted_ids", "sorted_weights",
-                "sorted_expert_ids", "num_valid", "local_topk_ids", "m_indices", "reverse_sorted",
-            )
-        ),
-        *(
-            (name, c_int)
-            for name in (
-                "tokens", "topk", "experts", "block", "processed", "capacity", "blocks",
-                "bad_token", "bad_slot", "bad_bits", "held",
-            )
-        ),
-    ]  # fmt: skip
-
-
-_TASK = ("phases", "items", "run")
-
-
-class Task(ctypes.Structure):
-    """Mirror of Task in csrc/common/pool.h: entry points of what the pool runs."""
-
-    _fields_ = [(name, c_void_p) for name in _TASK]
 
 
 def _open(path: Path) -> ctypes.CDLL:
@@ -123,9 +94,12 @@ class Runtime:
         library = _open(path)
         _same_size(library, "aiter_moe_args_size", StageArgs)
         _same_size(library, "aiter_moe_sort_args_size", SortArgs)
+        _same_size(library, "aiter_moe_layer_plan_size", LayerPlan)
+        _same_size(library, "aiter_moe_layer_call_size", LayerCall)
         self._set_spins = _function(library, "aiter_moe_set_spins", None, c_int)
         self._lend_team = _function(library, "aiter_moe_lend_team", None, c_void_p, c_int)
         self.pool_run = _function(library, "aiter_moe_pool_run", c_int, c_void_p, c_void_p, c_int)
+        self.layer_run = _function(library, "aiter_moe_layer_run", c_int, c_void_p, c_void_p, c_int)
         self.sort = _function(library, "aiter_moe_sort", c_int, c_void_p, c_int)
         self.quantise = _function(
             library, "aiter_moe_quantise", None, c_void_p, c_void_p, c_void_p, c_long, c_long,
@@ -173,8 +147,9 @@ class Kernel:
         library = _open(path)
         _same_size(library, "aiter_moe_args_size", StageArgs)
         self.scratch_bytes = _function(library, "aiter_moe_scratch_bytes", c_long, c_void_p)
-        self._task = Task(*(_entry_point(library, f"aiter_moe_{name}") for name in _TASK))
-        self.task = ctypes.addressof(self._task)
+        self.scratch_entry = _entry_point(library, "aiter_moe_scratch_bytes")
+        self.entry_points = Task(*(_entry_point(library, f"aiter_moe_{name}") for name in TASK))
+        self.task = ctypes.addressof(self.entry_points)
 
 
 @cache

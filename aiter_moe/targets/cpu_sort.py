@@ -15,21 +15,23 @@ import torch
 
 from aiter_moe.errors import ArgumentError, LaunchError
 from aiter_moe.sizes import ceil_div
-from aiter_moe.targets.base import RoutedTokens, SortedTokens
-from aiter_moe.targets.cpu_runtime import Runtime, SortArgs
+from aiter_moe.targets.base import SortedTokens
+from aiter_moe.targets.cpu_arguments import LayerCall, SortArgs
+from aiter_moe.targets.cpu_runtime import Runtime
 from aiter_moe.targets.routed_pairs import (
-    bad_count,
     bad_expert,
+    bad_mask,
     bad_weight,
     check_capacity,
-    check_count,
     check_mask,
     check_pairs,
+    dense_mask,
+    routed_count,
     used_slots_bound,
 )
 
 _ANY_NUMBER = -1
-_SORTED, _BAD_EXPERT, _BAD_WEIGHT, _NO_ROOM, _NO_MEMORY = range(5)
+SORTED, _BAD_EXPERT, _BAD_WEIGHT, _NO_ROOM, _NO_MEMORY, _BAD_MASK = range(6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,7 @@ def routed_pairs(
     num_experts: int,
     expert_mask: torch.Tensor | None,
     num_local_tokens: torch.Tensor | int | None,
+    first_token: int | None = None,
 ) -> RoutedPairs:
     """Check routing tensors and bring them into the form the sort reads.
 
@@ -107,7 +110,7 @@ def routed_pairs(
         )
     mask = None if expert_mask is None else _checked_mask(expert_mask, num_experts)
     tokens = topk_ids.shape[0]
-    processed = tokens if num_local_tokens is None else _processed(num_local_tokens, tokens)
+    processed = routed_count(num_local_tokens, tokens, first_token)
     return RoutedPairs(
         topk_ids.contiguous(), topk_weights.contiguous(), num_experts, mask, processed
     )
@@ -117,27 +120,7 @@ def _checked_mask(mask: torch.Tensor, experts: int) -> torch.Tensor:
     check_mask(mask, experts)
     if not mask.is_cpu:
         raise ArgumentError(f"expert_mask is on {mask.device}; the CPU target reads host memory")
-    if mask.dtype == torch.int32:
-        return mask.contiguous()
-    return (mask != 0).to(torch.int32)
-
-
-def _processed(num_local_tokens: torch.Tensor | int, tokens: int) -> int:
-    if isinstance(num_local_tokens, torch.Tensor):
-        check_count(num_local_tokens)
-        num_local_tokens = int(num_local_tokens.item())
-    if not 0 <= num_local_tokens <= tokens:
-        raise bad_count(num_local_tokens, tokens)
-    return num_local_tokens
-
-
-def local_count(routed: RoutedTokens) -> int | torch.Tensor | None:
-    """Return how many leading tokens of a run are sorted; of a whole call as they were given."""
-    whole = routed.local_tokens
-    if whole is None or routed.first_token is None:
-        return whole
-    tokens = routed.ids.shape[0]
-    return min(max(int(whole.item()) - routed.first_token, 0), tokens)
+    return dense_mask(mask)
 
 
 def sort_pairs(
@@ -185,8 +168,8 @@ def sort_pairs(
         capacity, blocks, held=_ANY_NUMBER,
     )  # fmt: skip
     verdict = runtime.sort(ctypes.addressof(args), threads)
-    if verdict != _SORTED:
-        _refuse(verdict, args)
+    if verdict != SORTED:
+        raise refused(verdict, args, pairs.experts)
     return SortedTokens(ids, weights, expert_ids, num_valid, extras.reverse_sorted)
 
 
@@ -194,11 +177,26 @@ def _address(tensor: torch.Tensor | None) -> int | None:
     return None if tensor is None else tensor.data_ptr()
 
 
-def _refuse(verdict: int, args: SortArgs) -> None:
+def refused(
+    verdict: int, args: SortArgs | LayerCall, experts: int, held: int = _ANY_NUMBER
+) -> Exception:
+    """Return the error of a sort that came to another verdict than `SORTED`.
+
+    Parameters
+    ----------
+    verdict : int
+        What the sort returned.
+    args : SortArgs or LayerCall
+        What it was given, with the offender filled in.
+    experts, held : int
+        Experts that ids may name, and those the mask must mark.
+    """
     token, slot = args.bad_token, args.bad_slot
     if verdict == _BAD_EXPERT:
-        raise bad_expert(token, slot, args.bad_bits, args.experts)
+        return bad_expert(token, slot, args.bad_bits, experts)
     if verdict == _BAD_WEIGHT:
-        raise bad_weight(token, slot, struct.unpack("f", struct.pack("i", args.bad_bits))[0])
-    assert verdict == _NO_MEMORY, f"the sort needs more than its {args.capacity} slots"
-    raise LaunchError(f"no memory to count {args.tokens} tokens over {args.experts} experts")
+        return bad_weight(token, slot, struct.unpack("f", struct.pack("i", args.bad_bits))[0])
+    if verdict == _BAD_MASK:
+        return bad_mask(args.bad_bits, held)
+    assert verdict == _NO_MEMORY, "the sort needs more than its slots"
+    return LaunchError(f"no memory to count pairs over {experts} experts")

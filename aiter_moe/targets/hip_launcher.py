@@ -76,6 +76,8 @@ class HipLauncher:
         Identity of the devices.
     """
 
+    runs_layers = False
+
     def __init__(self, runtime: HipRuntime, facts: DeviceFacts) -> None:
         self._runtime = runtime
         self._facts = facts

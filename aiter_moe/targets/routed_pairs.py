@@ -68,6 +68,42 @@ def check_count(num_local_tokens: torch.Tensor) -> None:
         )
 
 
+def routed_count(
+    num_local_tokens: torch.Tensor | int | None, tokens: int, first_token: int | None = None
+) -> int:
+    """Return how many leading tokens of a run count.
+
+    Parameters
+    ----------
+    num_local_tokens : torch.Tensor, int or None
+        Leading tokens of the whole call that do, in host memory; None: all.
+    tokens : int
+        Tokens of the run.
+    first_token : int or None
+        Tokens of the call before this run; None: it is the whole call.
+
+    Raises
+    ------
+    ArgumentError
+        It is not one integer, or a whole call has not so many tokens.
+    """
+    if num_local_tokens is None:
+        return tokens
+    if isinstance(num_local_tokens, torch.Tensor):
+        check_count(num_local_tokens)
+        num_local_tokens = int(num_local_tokens.item())
+    if first_token is not None:
+        return min(max(num_local_tokens - first_token, 0), tokens)
+    if not 0 <= num_local_tokens <= tokens:
+        raise bad_count(num_local_tokens, tokens)
+    return num_local_tokens
+
+
+def dense_mask(mask: torch.Tensor) -> torch.Tensor:
+    """Return an expert mask as sorts read it: contiguous int32."""
+    return (mask if mask.dtype == torch.int32 else (mask != 0).to(torch.int32)).contiguous()
+
+
 def check_values(routed: RoutedTokens) -> None:
     """Refuse pairs in host memory that cannot be sorted, the first in order of token and slot.
 
@@ -110,7 +146,7 @@ def used_slots_bound(pairs: int, experts: int, block: int) -> int:
     return round_up(pairs + min(experts, pairs) * (block - 1), block)
 
 
-def check_capacity(shape: torch.Size, experts: int, block: int, capacity: int) -> None:
+def check_capacity(shape: tuple[int, ...], experts: int, block: int, capacity: int) -> None:
     """Refuse blocks of no slots, and more sorted slots than int32 counts."""
     if block < 1:
         raise ArgumentError(f"block_size={block} must be positive")
@@ -135,3 +171,8 @@ def bad_weight(token: int, slot: int, weight: float) -> ArgumentError:
         f"topk_weights [token {token}, slot {slot}] is {weight}; routing weights must be finite: "
         "look for NaN or overflow in the router's logits"
     )
+
+
+def bad_mask(marked: int, held: int) -> ArgumentError:
+    """Return the error for a mask of another number of experts than there are weights."""
+    return ArgumentError(f"expert_mask marks {marked} experts as local, the weights hold {held}")

@@ -76,6 +76,8 @@ class Sort {
   // Its context is a Sort.
   static Task task() { return {&Sort::phases, &Sort::items, &Sort::run_items}; }
 
+  bool succeeded() const { return abandoned_ == kSorted; }
+
   // To be asked when all phases are over; fills in what is bad.
   int verdict() {
     if (abandoned_ == kBadExpert || abandoned_ == kBadWeight) name_first_offence();
