@@ -190,8 +190,9 @@ class Layer(Protocol):
 class Launcher(Protocol):
     """Runs compiled kernels on one target."""
 
-    runs_layers: bool
-    """Whether it is a `LayerLauncher`."""
+    @property
+    def runs_layers(self) -> bool:
+        """Whether it is a `LayerLauncher`."""
 
     @property
     def facts(self) -> DeviceFacts:

@@ -80,6 +80,11 @@ class HostileLauncher:
         """Identity of the device."""
         return self.inner.facts
 
+    @property
+    def runs_layers(self) -> bool:
+        """No: what it looks at lies between the steps."""
+        return False
+
     def empty(
         self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device
     ) -> torch.Tensor:
