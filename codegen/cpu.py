@@ -149,6 +149,9 @@ class PassShape:
 SHAPES: dict[tuple[str, Kind], tuple[PassShape, ...]] = {
     ("avx512_bf16", Kind.A16W4): (PassShape(12, 1),),
     ("avx512_vnni", Kind.A4W4): (PassShape(12, 1),),
+    ("avx2_vnni", Kind.A4W4): (PassShape(48, 4),),
+    ("avx2", Kind.A16W4): (PassShape(48, 4),),
+    ("avx2", Kind.A4W4): (PassShape(48, 4),),
     ("portable", Kind.A16W4): (PassShape(16, 1),),
     ("portable", Kind.A4W4): (PassShape(16, 1),),
 }

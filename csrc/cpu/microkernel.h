@@ -21,3 +21,7 @@
 #if defined(__AVX512VNNI__)
 #include "cpu/avx512_a4w4.h"
 #endif
+#if defined(__AVX2__) && defined(__FMA__)
+#include "cpu/avx2_a16w4.h"
+#include "cpu/avx2_a4w4.h"
+#endif

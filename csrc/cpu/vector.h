@@ -8,8 +8,10 @@
 #define AITER_MOE_INLINE inline __attribute__((always_inline))
 #if defined(__clang__)
 #define AITER_MOE_UNROLL _Pragma("clang loop unroll(full)")
+#define AITER_MOE_ROLLED _Pragma("clang loop unroll(disable)")
 #else
 #define AITER_MOE_UNROLL _Pragma("GCC unroll 32")
+#define AITER_MOE_ROLLED _Pragma("GCC unroll 1")
 #pragma GCC diagnostic ignored "-Wpsabi"  // every function here is inlined: no ABI to change
 #endif
 
