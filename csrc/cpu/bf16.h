@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// f32 to bfloat16, to nearest with ties to even, sixteen lanes at a time.
+// f32 to bfloat16, to nearest with ties to even, a vector at a time.
 #pragma once
 
 #include "cpu/vector.h"

@@ -94,7 +94,10 @@ struct Stage1 {
       const RowEnd end(args, expert, pass.row + m);
       for (int pair = 0; pair < pass.groups / 2; ++pair) {
         const int column = (pass.panel * kPairs + pair) * kGroupColumns;
-        end.store(column, load(pass.of(2 * pair, m)), load(pass.of(2 * pair + 1, m)));
+        const float *const gate = pass.of(2 * pair, m), *const up = pass.of(2 * pair + 1, m);
+        for (int lane = 0; lane < kGroupColumns; lane += kVectorLanes) {
+          end.store(column + lane, load(gate + lane), load(up + lane));
+        }
       }
     }
   }
@@ -108,9 +111,15 @@ struct Stage1 {
     for (int m = 0; m < pass.rows; ++m) {
       float* const to = partial(args, part, pass.row + m) + pass.panel * kColumns;
       for (int pair = 0; pair < pass.groups / 2; ++pair) {
-        store(to + pair * kGroupColumns, load(pass.of(2 * pair, m)));
-        store(to + args.n + pair * kGroupColumns, load(pass.of(2 * pair + 1, m)));
+        copy_group(pass.of(2 * pair, m), to + pair * kGroupColumns);
+        copy_group(pass.of(2 * pair + 1, m), to + args.n + pair * kGroupColumns);
       }
+    }
+  }
+
+  static void copy_group(const float* from, float* to) {
+    for (int lane = 0; lane < kGroupColumns; lane += kVectorLanes) {
+      store(to + lane, load(from + lane));
     }
   }
 
@@ -125,7 +134,7 @@ struct Stage1 {
 
   static void sum_row(const StageArgs& args, int expert, long row) {
     const RowEnd end(args, expert, row);
-    for (int column = 0; column < args.n; column += kGroupColumns) {
+    for (int column = 0; column < args.n; column += kVectorLanes) {
       F32 gate{}, up{};
       for (int part = 0; part < args.ksplit; ++part) {
         const float* const from = partial(args, part, row) + column;
@@ -136,7 +145,7 @@ struct Stage1 {
     }
   }
 
-  // The end of a row: routing weight, then bias, then activation, sixteen columns at a time.
+  // The end of a row: routing weight, then bias, then activation, a vector at a time.
   class RowEnd {
    public:
     RowEnd(const StageArgs& args, int expert, long row)

@@ -126,7 +126,7 @@ struct Stage2 {
     }
   }
 
-  // Bias, then routing weight; calls take(slot, column, values), sixteen columns at a time.
+  // Bias, then routing weight; calls take(slot, column, values), a vector at a time.
   template <class Take>
   static void for_each_row(const StageArgs& args, int expert, const PassSums& pass,
                            const Take& take) {
@@ -136,10 +136,12 @@ struct Stage2 {
       const Slot slot = sorted_slot(args, pass.row + m);
       const float weight = args.doweight ? args.sorted_weights[pass.row + m] : 1.0f;
       for (int group = 0; group < pass.groups; ++group) {
-        const int column = (pass.panel * kPanelGroups + group) * kGroupColumns;
-        F32 y = load(pass.of(group, m));
-        if (bias != nullptr) y += load(bias + column);
-        take(slot, column, y * weight);
+        const int first = (pass.panel * kPanelGroups + group) * kGroupColumns;
+        for (int lane = 0; lane < kGroupColumns; lane += kVectorLanes) {
+          F32 y = load(pass.of(group, m) + lane);
+          if (bias != nullptr) y += load(bias + first + lane);
+          take(slot, first + lane, y * weight);
+        }
       }
     }
   }

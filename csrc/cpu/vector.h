@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Sixteen lanes at a time on any architecture: GCC's generic vectors, which compilers lower to
-// whatever the flags allow. Epilogues and activations are written on these; micro-kernels are not.
+// Vectors of the widest kind the compiler's flags allow, on any architecture, as GCC's generic
+// vectors. Epilogues and activations are written on these; micro-kernels are not.
 #pragma once
 
 #include <stdint.h>
@@ -17,14 +17,25 @@
 
 namespace aiter_moe::cpu {
 
+// Columns whose sums micro-kernels leave side by side.
 constexpr int kLanes = 16;
 
-using F32 = float __attribute__((vector_size(64)));
-using I32 = int32_t __attribute__((vector_size(64)));
-using U32 = uint32_t __attribute__((vector_size(64)));
-using U16 = uint16_t __attribute__((vector_size(32)));
-using F32Memory = float __attribute__((vector_size(64), aligned(4), may_alias));
-using U16Memory = uint16_t __attribute__((vector_size(32), aligned(2), may_alias));
+// Wider ones than the target has would be taken apart, comparisons even into single lanes.
+#if defined(__AVX512F__)
+constexpr int kVectorBytes = 64;
+#elif defined(__AVX2__)
+constexpr int kVectorBytes = 32;
+#else
+constexpr int kVectorBytes = 16;
+#endif
+constexpr int kVectorLanes = kVectorBytes / 4;
+
+using F32 = float __attribute__((vector_size(kVectorBytes)));
+using I32 = int32_t __attribute__((vector_size(kVectorBytes)));
+using U32 = uint32_t __attribute__((vector_size(kVectorBytes)));
+using U16 = uint16_t __attribute__((vector_size(kVectorBytes / 2)));
+using F32Memory = float __attribute__((vector_size(kVectorBytes), aligned(4), may_alias));
+using U16Memory = uint16_t __attribute__((vector_size(kVectorBytes / 2), aligned(2), may_alias));
 
 AITER_MOE_INLINE F32 splat(float value) { return F32{} + value; }
 

@@ -27,13 +27,13 @@ using namespace aiter_moe;
 using namespace aiter_moe::cpu;
 template <class A>
 static void apply(const float* g, const float* u, float* out, long n, const StageArgs* args) {
-  for (long i = 0; i < n; i += kLanes) store(out + i, A::apply(load(g + i), load(u + i), *args));
+  for (long i = 0; i < n; i += kVectorLanes) store(out + i, A::apply(load(g + i), load(u + i), *args));
 }
 #define PROBE(A) AITER_MOE_EXPORT void A##_of(const float* g, const float* u, float* out, long n, \\
     const StageArgs* args) { apply<A>(g, u, out, n, args); }
 PROBE(Silu) PROBE(Gelu) PROBE(Swiglu) PROBE(Situv2)
 AITER_MOE_EXPORT void round_to_bf16(const float* from, uint16_t* to, long n) {
-  for (long i = 0; i < n; i += kLanes) store_bf16(to + i, load(from + i));
+  for (long i = 0; i < n; i += kVectorLanes) store_bf16(to + i, load(from + i));
 }
 """
 
