@@ -103,6 +103,8 @@ def select(
 
     Parameters
     ----------
+    name : str, optional
+        Of instances, or of what is compiled for them.
     features : frozenset of str, optional
         Features of the machine; instances that need others are left out. None keeps all.
     family : Family
@@ -114,16 +116,18 @@ def select(
         If nothing is left.
     """
     from aiter_moe.codegen.catalogue import of_family
+    from aiter_moe.codegen.render import unit_name
 
     instances = tuple(of_family(target, family))
-    whole = any(instance.name == name for instance in instances)
+    names = {instance: (instance.name, unit_name(instance)) for instance in instances}
+    whole = any(name in found for found in names.values())
     pattern = name if name is None or whole or set(name) & set("*?[") else f"*{name}*"
     chosen = [
         instance
         for instance in instances
         if (kind is None or instance.kind is kind)
         and (stage is None or instance.stage == stage)
-        and (pattern is None or fnmatch.fnmatchcase(instance.name, pattern))
+        and (pattern is None or any(fnmatch.fnmatchcase(n, pattern) for n in names[instance]))
         and (features is None or instance.tile.requires <= features)
     ]
     if not chosen:
@@ -145,6 +149,7 @@ def _needed(instances: Sequence[Instance], target: str, shapes: str) -> list[Ins
     ConfigError
         If there is no such file, or it cannot be read.
     """
+    from aiter_moe.codegen.render import unit_name
     from aiter_moe.targets.registry import running_target
     from aiter_moe.tuning.model_shapes import packaged
     from aiter_moe.tuning.needed import needed
@@ -160,9 +165,8 @@ def _needed(instances: Sequence[Instance], target: str, shapes: str) -> list[Ins
         print(f"{refused} of {len(problems)} problems: {reason}")
     if not kept:
         raise ArgumentError(f"no kernel of {target} is for a problem of {shapes}")
-    print(
-        f"{len(kept)} of {len(instances)} kernels are for the {len(problems)} problems of {shapes}"
-    )
+    few, all_of_them = (len(set(map(unit_name, found))) for found in (kept, instances))
+    print(f"{few} of {all_of_them} kernels are for the {len(problems)} problems of {shapes}")
     return kept
 
 

@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 from aiter_moe.cli.build import build, select
 from aiter_moe.codegen import render as render_module
 from aiter_moe.codegen.catalogue import catalogue
+from aiter_moe.codegen.render import unit_name
 from aiter_moe.codegen.toolchain import compiler_for
 from aiter_moe.codegen.unit import BuildUnit
 from aiter_moe.enums import Kind
@@ -98,11 +99,9 @@ def test_a_failure_is_printed_and_the_other_kernels_are_built(
         [BuildUnit("good", "cpu", "g.cpp", "int x;\n"), BuildUnit("bad", "cpu", "b.cpp", "BAD\n")]
     )
     monkeypatch.setattr(render_module, "render", lambda _: next(units))
-    names = [instance.name for instance in catalogue("cpu") if not instance.tile.requires][:2]
-    monkeypatch.setattr(
-        "aiter_moe.codegen.catalogue.catalogue",
-        lambda target: [i for i in catalogue(target) if i.name in names],
-    )
+    plain = {unit_name(i): i for i in catalogue("cpu") if not i.tile.requires}
+    two = list(plain.values())[:2]
+    monkeypatch.setattr("aiter_moe.codegen.catalogue.catalogue", lambda target: two)
     result = run("--target", "cpu")
     assert result.exit_code == 1
     lines = result.output.splitlines()
@@ -113,12 +112,12 @@ def test_a_failure_is_printed_and_the_other_kernels_are_built(
 
 
 def test_a_cpu_kernel_is_built_with_the_support_library(run: Run) -> None:
-    name = next(i.name for i in catalogue("cpu") if not i.tile.requires)
-    result = run("--target", "cpu", "--name", name)
+    instance = next(i for i in catalogue("cpu") if not i.tile.requires)
+    result = run("--target", "cpu", "--name", instance.name)
     assert result.exit_code == 0, result.output
     assert result.output.splitlines()[0].split() == ["seconds", "bytes", "name"]
     assert "aiter_moe_cpu_runtime" in result.output
-    assert name in result.output
+    assert unit_name(instance) in result.output
 
 
 def test_filters_select_from_the_catalogue() -> None:
@@ -127,6 +126,8 @@ def test_filters_select_from_the_catalogue() -> None:
     some = select("cpu", Kind.A4W4, 2, "m64")
     assert some
     assert all((i.kind, i.stage, i.block_m) == (Kind.A4W4, 2, 64) for i in some)
+    one = unit_name(everything[0])
+    assert select("cpu", name=one) == [i for i in everything if unit_name(i) == one]
     plain = select("cpu", features=frozenset())
     assert plain and all(not i.tile.requires for i in plain)
     assert select("cpu", name="*_m16_*") == [i for i in everything if i.block_m == 16]
