@@ -7,6 +7,8 @@ COUNT ?= 2000
 SEED ?= 1
 SHAPES ?= gptoss-20b-quick
 TUNED ?= tuned/$(SHAPES).csv
+PEERS ?=
+BENCH ?=
 
 .PHONY: help tune test test-slow fuzz verify cktile lint build bench clean
 
@@ -42,8 +44,9 @@ lint: $(VENV)/.ready-dev  ## style, types and import contracts
 build: $(VENV)/.ready  ## compile the whole gfx950 catalogue
 	@$(BIN)/aiter-moe build --target gfx950
 
-bench: $(VENV)/.ready  ## one gpt-oss-20b layer on this CPU beside torch, interleaved
-	@$(BIN)/python benchmarks/cpu_layer.py
+bench: $(VENV)/.ready  ## whole MoE layers on this CPU beside peers; PEERS=all installs them first
+	@$(if $(PEERS),$(BIN)/python benchmarks/cpu_peers.py --install $(PEERS))
+	@$(BIN)/python benchmarks/cpu_peers.py $(BENCH)
 
 clean:           ## remove the environment and build folders (the kernel cache stays)
 	rm -rf $(VENV) build dist *.egg-info

@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: MIT
+"""Time whole MoE layers on this CPU beside the peers that PyPI has, in turns, in one run.
+
+From router output to layer output, with the same weights and routing for all; the routed experts
+change from call to call, so that weights come from memory. Every peer has a process of its own,
+which is stopped while another computes, so none spins and each keeps the waiting policy and the
+settings it comes with. A burst of calls begins with one that is not counted, which wakes threads;
+calls longer than 20 ms come alone. The figures are medians over bursts. The machine's limits are
+measured in the same rounds. Peers that are not installed or that cannot run here are named.
+
+    python benchmarks/cpu_peers.py --install all     # or some: ggml, onnxruntime, ...
+    python benchmarks/cpu_peers.py                   # benchmarks/cpu_peers.{json,md,svg}
+    python benchmarks/cpu_peers.py --quick --layers minimax-m2-tp8 --peers ggml "torch bf16"
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+
+import platformdirs
+from peers import layers, table
+from peers.catalogue import OTHERS, OURS, PACKAGES
+from peers.install import InstallError, install, is_installed
+from peers.limits import LIMITS, dots
+from peers.peer import Peer, install_command
+from peers.plot import svg
+from peers.process import PeerFailedError, PeerProcess
+from peers.reference import reference
+from peers.results import Absence, Run
+from peers.runner import Case, Pace, load, measure
+
+from aiter_moe.targets.cpu_features import read_cpuinfo
+
+HERE = Path(__file__).resolve().parent
+LAYERS = ("gptoss-20b", "minimax-m2-tp8")
+TOKENS = (1, 4, 16, 64, 128, 512)
+QUICK = Pace(rounds=3, cell_s=0.6, least_rounds=2)
+START_S = 120.0
+CHANGING = ("date", "command")
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What a run is made with.
+
+    Attributes
+    ----------
+    root : Path
+        Where packages, weights and references are kept.
+    output : Path
+        The results, without a suffix.
+    peers : tuple of Peer
+        Columns, as far as they are installed.
+    """
+
+    root: Path
+    output: Path
+    peers: tuple[Peer, ...]
+    tokens: tuple[int, ...]
+    threads: int
+    pace: Pace
+
+    def folder(self, peer: Peer) -> Path | None:
+        """Return where a peer's package lies."""
+        return self.root / peer.package.name if peer.package else None
+
+    def save(self, run: Run) -> None:
+        """Write the results so far."""
+        run.save(self.output.with_suffix(".json"))
+        if run.rows:
+            self.output.with_suffix(".md").write_text(table.page(run, note()), encoding="utf-8")
+            self.output.with_suffix(".svg").write_text(svg(run), encoding="utf-8")
+
+
+def note() -> str:
+    """Return what this file says of its method."""
+    return (__doc__ or "").split("\n\n")[1]
+
+
+def commit() -> str:
+    """Return the commit of this tree, marked where files differ from it."""
+    git = ("git", "-C", str(HERE))
+    try:
+        done = subprocess.run([*git, "describe", "--always", "--dirty", "--exclude=*"],
+                              capture_output=True, text=True, check=True)  # fmt: skip
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return done.stdout.strip()
+
+
+def facts(threads: int) -> dict[str, str]:
+    """Return machine, versions and command as text by name."""
+    info = read_cpuinfo()
+    wanted = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile")
+    has = " ".join(name for name in wanted if name in info.features)
+    return {
+        "CPU": f"{info.product or platform.machine()}, {threads} threads; {has or 'no AVX2'}",
+        "system": f"{platform.system()} {platform.release()}",
+        "versions": f"Python {platform.python_version()}, torch {version('torch')}, "
+        f"aiter_moe {version('aiter_moe')} at {commit()}",
+        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        "command": shlex.join(["python", "benchmarks/cpu_peers.py", *sys.argv[1:]]),
+        **{f"dot product of {kind}": name for kind, name in dots().items()},
+    }
+
+
+def resumed(path: Path, new: Run) -> Run:
+    """Return `new` with the rows of a file that the same tree and machine wrote, if there is one.
+
+    Absences are found anew.
+    """
+    try:
+        old = Run.from_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, KeyError, TypeError):
+        return new
+
+    def lasting(run: Run) -> dict[str, str]:
+        return {name: text for name, text in run.facts.items() if name not in CHANGING}
+
+    if lasting(old) != lasting(new):
+        return new
+    return replace(new, rows=tuple(row for row in old.rows if row.layer in new.layers))
+
+
+@contextmanager
+def running(
+    bench: Bench, failed: Callable[[str, str], None]
+) -> Iterator[tuple[dict[str, PeerProcess], PeerProcess]]:
+    """Give the processes of the peers that start, by column, and that of the limits."""
+    with ExitStack() as stack:
+        machine = stack.enter_context(PeerProcess(LIMITS, None, bench.threads))
+        machine.start(START_S)
+        started = {}
+        for peer in bench.peers:
+            process = PeerProcess(peer, bench.folder(peer), bench.threads)
+            stack.callback(process.end)
+            try:
+                process.start(START_S)
+                started[peer.name] = process
+            except PeerFailedError as error:
+                failed(peer.name, str(error))
+        yield started, machine
+
+
+def run_layer(bench: Bench, name: str, run: Run) -> Run:
+    """Measure the rows of a layer that are not there yet, saving each."""
+    tokens = [count for count in bench.tokens if not run.has(name, count)]
+    if not tokens:
+        return run
+    layers.weights_file(name, bench.root)
+    wanted = reference(name, bench.root)
+
+    def failed(peer: str, reason: str) -> None:
+        nonlocal run
+        run = run.with_absence(Absence(peer, name, reason))
+        print(f"  {peer}: {reason}", flush=True)
+
+    with running(bench, failed) as (processes, machine):
+
+        def rates() -> dict[str, float]:
+            found: dict[str, float] = machine.ask(START_S, do="rates", threads=bench.threads)[
+                "rates"
+            ]
+            return found
+
+        print(f"{name} ({run.layers[name]}): loading {', '.join(processes)}", flush=True)
+        loaded = load(processes, name, bench.root, bench.threads, failed)
+        for count in tokens:
+            chosen = {peer: processes[peer] for peer in loaded}
+            row = measure(Case(name, count, wanted), chosen, rates, bench.pace, failed)
+            loaded = [cell.peer for cell in row.cells]
+            run = run.with_row(row)
+            bench.save(run)
+            best = table.best_peer(row)
+            told = [f"{cell.peer} {table.milliseconds(cell.seconds)}" for cell in row.cells]
+            print(f"  {count:>4} tokens, ms: {', '.join(told)}; best peer "
+                  f"{best.peer if best else '-'}", flush=True)  # fmt: skip
+    return run
+
+
+def install_named(names: Sequence[str], root: Path) -> int:
+    """Install packages by name; return how many failed."""
+    failures = 0
+    for package in PACKAGES:
+        if "all" not in names and package.name not in names:
+            continue
+        if is_installed(package, root):
+            print(f"{package.name} is there")
+            continue
+        print(f"installing {package.name}: {', '.join((*package.requires, package.source or ''))}",
+              flush=True)  # fmt: skip
+        try:
+            install(package, root)
+        except (InstallError, OSError, StopIteration) as error:
+            failures += 1
+            print(f"{package.name} cannot be installed: {error}", file=sys.stderr)
+    return failures
+
+
+def options() -> argparse.Namespace:
+    """Return the parsed command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    packages = ["all", *(package.name for package in PACKAGES)]
+    add("--install", nargs="+", choices=packages, metavar="NAME",
+        help=f"install peers and end: {', '.join(packages)}")  # fmt: skip
+    add("--peers", nargs="*", choices=[peer.name for peer in OTHERS], metavar="COLUMN",
+        help="beside ours, these columns alone: " + ", ".join(p.name for p in OTHERS))  # fmt: skip
+    add("--layers", nargs="+", default=LAYERS)
+    add("--tokens", type=int, nargs="+", default=TOKENS)
+    add("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    add("--quick", action="store_true", help="fewer rounds: figures for a first look")
+    add("--resume", action="store_true", help="keep the rows that this tree wrote before")
+    add("--output", type=Path, default=HERE / "cpu_peers", help="results, without a suffix")
+    add("--folder", type=Path, default=Path(platformdirs.user_cache_dir("aiter_moe")) / "peers",
+        help="where packages and operands are kept")  # fmt: skip
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Install, or measure and print the tables; return the exit status."""
+    chosen = options()
+    if chosen.install:
+        return min(1, install_named(chosen.install, chosen.folder))
+    wanted = [*OURS, *(p for p in OTHERS if chosen.peers is None or p.name in chosen.peers)]
+    ready = [p for p in wanted if p.package is None or is_installed(p.package, chosen.folder)]
+    bench = Bench(
+        chosen.folder, chosen.output, tuple(ready), tuple(chosen.tokens), chosen.threads,
+        QUICK if chosen.quick else Pace(),
+    )  # fmt: skip
+    run = Run(
+        facts(chosen.threads),
+        {peer.name: peer.weights for peer in wanted},
+        {name: layers.described(layers.layer_named(name)) for name in chosen.layers},
+    )
+    for peer in wanted:
+        if peer.package is not None and peer not in ready:
+            command = install_command(peer.package)
+            run = run.with_absence(Absence(peer.name, "", "not installed", command))
+            print(f"{peer.name} is not installed: {command}")
+    if chosen.resume:
+        run = resumed(bench.output.with_suffix(".json"), run)
+    status = 0
+    try:
+        for name in chosen.layers:
+            run = run_layer(bench, name, run)
+    except KeyboardInterrupt:
+        print("\nstopped; the rows so far are kept (--resume goes on)", file=sys.stderr)
+        status = 130
+    bench.save(run)
+    print(f"\n{table.page(run, note())}\n{bench.output}.json, .md, .svg")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
