@@ -33,8 +33,9 @@ def package_directories() -> dict[str, str]:
     found = dict(PACKAGES)
     for init in sorted(Path("aiter_moe").rglob("__init__.py")):
         found[".".join(init.parent.parts)] = init.parent.as_posix()
-    for init in sorted(Path("codegen").rglob("__init__.py")):
-        found[".".join(("aiter_moe", *init.parent.parts))] = init.parent.as_posix()
+    for folder in ("codegen", "tuning"):
+        for init in sorted(Path(folder).rglob("__init__.py")):
+            found[".".join(("aiter_moe", *init.parent.parts))] = init.parent.as_posix()
     data = [Path("tuning/shapes"), *Path("csrc").rglob("*")]
     for folder in sorted(path for path in data if path.is_dir() and path.name != "__pycache__"):
         found[".".join(("aiter_moe", *folder.parts))] = folder.as_posix()
