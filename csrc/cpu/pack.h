@@ -9,15 +9,13 @@
 
 namespace aiter_moe::cpu {
 
-// `Gather` maps a slot to its row of x.
+// `Gather` maps a slot to its row of x; kByToken: all slots of a token to the same.
 template <class Micro, class Gather>
 struct Pack {
   using Memory = Scratch<Micro>;
 
   // So many elements are packed sooner by one thread than all threads meet.
-  static constexpr long kElementsAlone = 32768;
-
-  static bool alone(const StageArgs& args) { return Memory::pairs(args) * args.k <= kElementsAlone; }
+  static constexpr long kElementsAlone = 16384;
 
   static bool quantises(const StageArgs& args) {
     return Micro::kActivationBits == 4 && args.x_scale == nullptr;
@@ -31,7 +29,23 @@ struct Pack {
   static void cut(const StageArgs& args, int worker) {
     Segments& segments = Memory::segments(args);
     Cutter(args, Micro::kRows, Memory::row_words(args) * 4).cut(segments);
-    if (alone(args)) run(args, 0, segments.passes, worker);
+    const bool one = one_row(args);
+    if (one) {
+      for (int i = 0; i < segments.count; ++i) segments.entries()[i].rows_before = 0;
+    }
+    if (alone(args)) run(args, 0, one ? 1 : segments.passes, worker);
+  }
+
+  // A single token whose experts all read the same packed row.
+  static bool one_row(const StageArgs& args) {
+    const Segments& segments = Memory::segments(args);
+    return Gather::kByToken && args.tokens == 1 && segments.rows > 0 &&
+           segments.rows == segments.count;
+  }
+
+  static bool alone(const StageArgs& args) {
+    const long elements = static_cast<long>(Memory::segments(args).rows) * args.k;
+    return one_row(args) || elements <= kElementsAlone;
   }
 
   // Items of the second phase: passes.

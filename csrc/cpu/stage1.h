@@ -16,6 +16,8 @@ struct Stage1 {
   using Memory = Scratch<Micro>;
 
   struct ByToken {
+    static constexpr bool kByToken = true;
+
     static long row(const StageArgs&, Slot slot) { return slot.token; }
   };
   using Packing = Pack<Micro, ByToken>;

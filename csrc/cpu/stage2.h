@@ -16,6 +16,8 @@ struct Stage2 {
   using Memory = Scratch<Micro>;
 
   struct BySlot {
+    static constexpr bool kByToken = false;
+
     static long row(const StageArgs& args, Slot slot) { return slot_row(args, slot); }
   };
   using Packing = Pack<Micro, BySlot>;

@@ -27,7 +27,9 @@ using namespace aiter_moe;
 using namespace aiter_moe::cpu;
 template <class A>
 static void apply(const float* g, const float* u, float* out, long n, const StageArgs* args) {
-  for (long i = 0; i < n; i += kVectorLanes) store(out + i, A::apply(load(g + i), load(u + i), *args));
+  for (long i = 0; i < n; i += kVectorLanes) {
+    store(out + i, A::apply(load(g + i), load(u + i), *args));
+  }
 }
 #define PROBE(A) AITER_MOE_EXPORT void A##_of(const float* g, const float* u, float* out, long n, \\
     const StageArgs* args) { apply<A>(g, u, out, n, args); }
