@@ -8,14 +8,16 @@ addresses and prefetches further. Only advice: where it is not taken, memory is 
 from __future__ import annotations
 
 import ctypes
-import mmap
 import sys
 from functools import cache
 from math import prod
 
 import torch
 
+from aiter_moe.sizes import round_up
+
 _HUGE_PAGE = 1 << 21
+_MADV_HUGEPAGE = 14
 # glibc takes blocks above this from the system one by one and gives them back whole, so that the
 # advice cannot outlive them on memory of others.
 _WHOLE_MAPPING = 1 << 25
@@ -28,23 +30,23 @@ def empty_bytes(shape: tuple[int, ...], device: torch.device) -> torch.Tensor:
     """
     made = torch.empty(shape, dtype=torch.uint8, device=device)
     if type(made) is torch.Tensor and device.type == "cpu" and prod(shape) >= _WHOLE_MAPPING:
-        _advise(made.data_ptr(), made.numel())
+        advise(made, _MADV_HUGEPAGE)
     return made
 
 
-def _advise(address: int, size: int) -> None:
-    """Ask for huge pages in that part of a range which whole ones fill."""
-    begin = -(-address // _HUGE_PAGE) * _HUGE_PAGE
-    length = (address + size) // _HUGE_PAGE * _HUGE_PAGE - begin
+def advise(memory: torch.Tensor, advice: int) -> None:
+    """Give the system advice on that part of contiguous bytes which whole huge pages fill."""
+    begin = round_up(memory.data_ptr(), _HUGE_PAGE)
+    length = (memory.data_ptr() + memory.numel()) // _HUGE_PAGE * _HUGE_PAGE - begin
     madvise = _madvise()
     if madvise is not None and length > 0:
-        madvise(begin, length, mmap.MADV_HUGEPAGE)
+        madvise(begin, length, advice)
 
 
 @cache
 def _madvise() -> ctypes._NamedFuncPointer | None:
-    """Return the system's function, None where there is none or no huge pages on demand."""
-    if sys.platform != "linux" or not hasattr(mmap, "MADV_HUGEPAGE"):
+    """Return the system's function, None where it takes no such advice."""
+    if sys.platform != "linux":
         return None
     function = getattr(ctypes.CDLL(None), "madvise", None)
     if function is not None:

@@ -231,6 +231,8 @@ def _converted_once(given: PackedWeight, layout: Layout, name: str) -> PackedWei
             _announce(given, layout, name, "is made and kept beside it, which doubles its memory")
             # read first: what is written meanwhile makes the copy stale
             versions = _versions(given)
+            for stale in [p for p, copy in copies.items() if copy.versions[0] != versions[0]]:
+                del copies[stale]
             copies[place] = _Copy.of(given, versions, given.to_layout(layout))
         return copies[place].packed
 

@@ -15,7 +15,7 @@ import mmap
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -127,10 +127,18 @@ class Machine:
 
     def read(self) -> float:
         """Return bytes a second of reading 1 GiB, a contiguous part a thread: one sample."""
-        part = STREAM_BYTES // self.threads & -HUGE_PAGE
-        base = self._stream.ctypes.data
-        seconds = self.together(lambda i: self._library.read_stream(base + i * part, part))
-        return part * self.threads / seconds
+        return self.read_ranges([(self._stream.ctypes.data, STREAM_BYTES)])
+
+    def read_ranges(self, ranges: Sequence[tuple[int, int]]) -> float:
+        """Return bytes a second of reading ranges (address, size), of each a part a thread."""
+        parts = [(address, size // self.threads & -4096) for address, size in ranges]
+
+        def work(thread: int) -> None:
+            for address, part in parts:
+                self._library.read_stream(address + thread * part, part)
+
+        seconds = self.together(work)
+        return self.threads * sum(part for _, part in parts) / seconds
 
 
 def limits(threads: int, repeats: int = 7) -> Limits:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from aiter_moe.errors import LayoutError
+from aiter_moe.huge_pages import empty_bytes
 
 if TYPE_CHECKING:
     from aiter_moe.layouts.packed import PackedWeight
@@ -54,7 +55,20 @@ def _copy_of(func: Operation, weight: PackedWeight, **kwargs: object) -> PackedW
             f"a packed weight in {weight.layout} stays contiguous {weight.dtype}, asked for "
             f"dtype={dtype}, memory_format={memory_format}; .unpack() and dequantise give values"
         )
-    return weight.rebuild(func(weight.codes, **kwargs), func(weight.scales, **kwargs))
+    codes = _in_own_memory(func, weight, **kwargs) if weight.layout.is_panel else None
+    if codes is None:
+        codes = func(weight.codes, **kwargs)
+    return weight.rebuild(codes, func(weight.scales, **kwargs))
+
+
+def _in_own_memory(func: Operation, weight: PackedWeight, **kwargs: object) -> torch.Tensor | None:
+    """Return panels in new memory on the host, where huge pages are worth it; None elsewhere."""
+    codes = weight.codes
+    device = torch.device(kwargs.get("device") or codes.device)  # type: ignore[call-overload]
+    if device.type != "cpu" or kwargs.get("pin_memory") or type(codes) is not torch.Tensor:
+        return None
+    made = empty_bytes(tuple(codes.shape), device)
+    return made if func is _aten.empty_like.default else made.copy_(codes)
 
 
 def _slice(

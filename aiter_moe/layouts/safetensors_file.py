@@ -48,6 +48,8 @@ def load_packed(
 ) -> dict[str, PackedWeight]:
     """Read every packed weight of a safetensors file; other tensors in it are left alone.
 
+    On the host, panels are copied to memory of their own; other layouts may stay in the file's.
+
     Parameters
     ----------
     path : path
@@ -79,5 +81,8 @@ def load_packed(
                 name = entry.removesuffix(ending)
                 wanted = {f"{name}.codes", f"{name}.scales"} & present
                 tensors = {key: file.get_tensor(key) for key in wanted}
-                found[name] = PackedWeight.from_tensors(tensors, metadata, name)
+                weight = PackedWeight.from_tensors(tensors, metadata, name)
+                # out of the file's small pages: kernels of the CPU read panels on every call
+                in_file = weight.layout.is_panel and weight.device.type == "cpu"
+                found[name] = weight.clone() if in_file else weight  # type: ignore[assignment]
     return found
