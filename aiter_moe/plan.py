@@ -18,6 +18,7 @@ from aiter_moe.codegen.constraints import KSPLITS
 from aiter_moe.codegen.instance import Instance, Output
 from aiter_moe.codegen.pairs import legal_pairs
 from aiter_moe.configs.lookup import find
+from aiter_moe.configs.schema import MODELLED
 from aiter_moe.configs.table import ConfigTable, Key, Row
 from aiter_moe.enums import Kind
 from aiter_moe.errors import UnsupportedProblemError
@@ -204,6 +205,13 @@ def _row_wish(case: Case, table: ConfigTable, log: _Log) -> _Wish | None:
     refused = row_refusal(row, case)
     if refused is None:
         log.reasons += [f"tuned row {row.where}", *filter(None, [match.note])]
+        if row.predicted:
+            log.say(
+                f"predicted row in {row.file}",
+                f"{row.where} was chosen by a cost model, nothing was measured; a measured row for "
+                f"{describe(case.asked)} in any file of the search path comes before it",
+                warning=False,
+            )
         named = (case.kernels.named(name) for name in (row.kernel1, row.kernel2))
         direct = any(kernel is not None and kernel.tile.direct for kernel in named)
         return _Wish(row.where, row.block_m, row.ksplit, row.kernel1, row.kernel2, direct)
@@ -222,7 +230,8 @@ def _retune(row: Row, case: Case) -> str:
     source = row.file or "<untuned.csv>"
     ours = bool(row.template_hash and row.file)
     command = f"aiter-moe tune -i {source} -o {source if ours else '<tuned.csv>'}"
-    text = f"re-tune with `{command} --target {case.facts.gfx}`"
+    way = " --model" if row.predicted else ""
+    text = f"re-tune with `{command} --target {case.facts.gfx}{way}`"
     return text if ours else f"{text} and name that file in AITER_MOE_CONFIG"
 
 
@@ -233,7 +242,9 @@ def _log_miss(case: Case, tiers: tuple[int, ...], log: _Log) -> None:
         "no row",
         f"no tuned row for {describe(case.asked)} at tier {case.asked.token} on {gfx} with "
         f"{case.facts.cu_num} units{tuned}; the default is used; tune with "
-        f"`aiter-moe tune -i <untuned.csv> -o <tuned.csv> --target {gfx}`",
+        f"`aiter-moe tune -i <untuned.csv> -o <tuned.csv> --target {gfx}`"
+        + " (with --model: by predicted times, without the device)"
+        * (gfx in MODELLED),
         warning=False,
     )
 

@@ -122,18 +122,19 @@ def problems_of(path: Path) -> tuple[Problem, ...]:
 
 
 def known_rows(output: Path, target: str) -> dict[Key, Row]:
-    """Return the rows of an output file that were made from the present templates."""
+    """Return the measured rows of an output file that were made from the present templates."""
     if not output.exists():
         return {}
     current = template_hash(target)
-    return {row.key: row for row in read_tuned(output) if row.template_hash == current}
+    rows = (row for row in read_tuned(output) if not row.predicted)
+    return {row.key: row for row in rows if row.template_hash == current}
 
 
 def stale_count(job: Job, todo: Sequence[Problem]) -> int:
     """Return how many problems have a row in the output that was made from other templates."""
     if job.again or not job.output.exists():
         return 0
-    rows = {row.key for row in read_tuned(job.output)}
+    rows = {row.key for row in read_tuned(job.output) if not row.predicted}
     return sum(Key.of(problem, job.facts) in rows for problem in todo)
 
 

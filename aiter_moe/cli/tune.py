@@ -18,7 +18,9 @@ import typer
 from aiter_moe import env
 from aiter_moe.cli import INTERRUPTED
 from aiter_moe.cli.terminal import Lines, Status, show_table, watcher
+from aiter_moe.cli.tune_model import tune_by_model
 from aiter_moe.codegen.catalogue import Family, family_note
+from aiter_moe.configs.schema import MODELLED
 from aiter_moe.errors import ArgumentError, UnsupportedProblemError
 
 if TYPE_CHECKING:
@@ -44,11 +46,17 @@ def _facts(target: str, threads: int) -> DeviceFacts:
         note = family_note(facts.gfx, Family.OWN)
         raise UnsupportedProblemError(
             f"cannot tune for {target}: this version times kernels on the CPU alone, and an "
-            "emulated device has no times. `aiter-moe build --target "
+            f"emulated device has no times. {_predicting(facts.gfx)}`aiter-moe build --target "
             f"{facts.gfx}` compiles and inspects its kernels without a device; `--target cpu` "
             "tunes the CPU kernels" + (note and f"; {note}")
         )
     return replace(facts, cu_num=threads) if threads else facts
+
+
+def _predicting(gfx: str) -> str:
+    """Return how to get rows without times, "" for a target without a cost model."""
+    command = f"`aiter-moe tune --target {gfx} --model`"
+    return f"{command} chooses kernels by predicted times; " if gfx in MODELLED else ""
 
 
 def _shape_file(untuned: Path | None, shapes: str | None) -> Path:
@@ -161,14 +169,25 @@ def tune(  # noqa: PLR0913, PLR0917 - each is an option of the command line
         bool, typer.Option("--all-isa", help="Time portable kernels beside AVX-512 ones.")
     ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the random operands.")] = 0,
+    model: Annotated[
+        bool,
+        typer.Option("--model", help="Choose by predicted times, without the device (gfx950)."),
+    ] = False,
 ) -> None:
-    """Compile, check and time every legal kernel of a list of problems; write the best to a CSV."""
+    """Compile, check and time every legal kernel of a list of problems; write the best to a CSV.
+
+    With --model nothing is compiled or timed: a cost model chooses, and rows say source=model.
+    """
     from rich.console import Console
 
     from aiter_moe.configs.writer import require_writable
     from aiter_moe.tuning.protocol import Protocol
     from aiter_moe.tuning.tune import Job, problems_of
 
+    if model:
+        problems = problems_of(_shape_file(untuned, shapes))
+        require_writable(output)
+        return tune_by_model(target, problems, output, again=again)
     facts = _facts(target, threads)
     problems = problems_of(_shape_file(untuned, shapes))
     require_writable(output)

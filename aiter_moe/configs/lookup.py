@@ -139,7 +139,8 @@ def find(table: ConfigTable, key: Key, *, is_ep: bool = False) -> Match | None:
     """Return the row for `key`, or None.
 
     Exactly the key's tier serves it, so a prefill never runs with a decode row; the one
-    exception is aiter's: tier 131072 also takes a row of tier 32768.
+    exception is aiter's: tier 131072 also takes a row of tier 32768. Predicted rows serve where no
+    measured one does.
 
     Parameters
     ----------
@@ -150,8 +151,11 @@ def find(table: ConfigTable, key: Key, *, is_ep: bool = False) -> Match | None:
     is_ep : bool
         Also accept topk - 1, first, as aiter's expert-parallel look-up does.
     """
+    predicted = None
     for candidate, note in _keys(key, is_ep):
         row = table.get(candidate)
-        if row is not None:
+        if row is not None and not row.predicted:
             return Match(row, note)
-    return None
+        if row is not None and predicted is None:
+            predicted = Match(row, note)
+    return predicted

@@ -37,6 +37,11 @@ REQUIRED_TUNED = ("cu_num", *PROBLEM_COLUMNS, "block_m", "ksplit", "kernelName1"
 
 FALLBACK_TAG = "flydsl_fallback"
 
+MODEL_SOURCE = "model"
+"""Column ``source`` of rows whose times were predicted and not measured."""
+MODELLED = frozenset({"gfx950"})
+"""Architectures whose times can be predicted (`tuning.cost_model`)."""
+
 _TRUE = ("1", "1.0", "true")
 _FALSE = ("0", "0.0", "false")
 _FP4_NAME = "torch.float4_e2m1fn_x2"

@@ -13,6 +13,7 @@ from types import MappingProxyType
 
 import torch
 
+from aiter_moe.configs.schema import MODEL_SOURCE
 from aiter_moe.enums import ActivationType, QuantType
 from aiter_moe.problem import Problem, token_tier
 from aiter_moe.targets.base import DeviceFacts
@@ -134,6 +135,11 @@ class Row:
     line: int = 0
 
     @property
+    def predicted(self) -> bool:
+        """Whether a cost model chose the kernels, and nothing was measured."""
+        return self.source == MODEL_SOURCE
+
+    @property
     def where(self) -> str:
         """Return ``file:line``."""
         return f"{self.file}:{self.line}" if self.file else "a row in memory"
@@ -155,10 +161,12 @@ def _unindexed() -> Mapping[Key, int]:
 class ConfigTable:
     """Rows of all files of the search path; of several with one key the first counts.
 
+    A measured row counts before a predicted one, wherever they stand.
+
     Attributes
     ----------
     rows : tuple of Row
-        In order of files and lines, duplicates left out.
+        In order of files and lines, duplicates left out; measured ones first.
     duplicates : tuple of Duplicate
         What was left out.
     """
@@ -169,12 +177,14 @@ class ConfigTable:
 
     @classmethod
     def of(cls, rows: Iterable[Row]) -> ConfigTable:
-        """Return the table of `rows`, keeping the first row of each key."""
+        """Return the table of `rows`, keeping the first row of each key, measured ones first."""
         kept: list[Row] = []
         duplicates: list[Duplicate] = []
         index: dict[Key, int] = {}
-        for row in rows:
+        for row in sorted(rows, key=lambda row: row.predicted):
             earlier = index.get(row.key)
+            if earlier is not None and row.predicted and not kept[earlier].predicted:
+                continue
             if earlier is not None:
                 duplicates.append(Duplicate(kept[earlier], row))
                 continue

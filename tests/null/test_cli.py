@@ -56,6 +56,9 @@ def test_every_command_has_a_help_text_within_80_columns(command, name, monkeypa
         (["tune", "--shapes", "gptoss-20b", "-o", NO_FOLDER], [NO_FOLDER, "cannot be written"]),
         (["tune", "--shapes", "gptoss-20b", "--target", "tpu"], ["no target 'tpu'", "cpu"]),
         (["tune", "--shapes", "gptoss-20b", "--target", "gfx950"], ["no times", "--target gfx950"]),
+        (["tune", "--shapes", "gptoss-20b", "--target", "gfx950"], ["--target gfx950 --model`"]),
+        (["tune", "--shapes", "gptoss-20b", "--target", "gfx942", "--model"], ["no cost model of"]),
+        (["tune", "--shapes", "gptoss-20b", "--model"], ["no cost model of cpu"]),
         (
             ["tune", "--shapes", "gptoss-20b", "--target", "gfx950:emulator"],
             ["cannot tune for gfx950:emulator", "build --target gfx950`"],

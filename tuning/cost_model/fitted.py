@@ -41,13 +41,13 @@ class Fitted:
 FITTED = {
     "gfx950": Fitted(
         constants=Constants(
-            launch1_us=6.43,
+            launch1_us=6.42,
             launch2_us=6.97,
-            sum_us=0.741,
+            sum_us=0.736,
             start_us=0.114,
             memory_tb_s=8.0,
             weights_tb_s=20.7,
-            rows_tb_s=102.0,
+            rows_tb_s=101.0,
             latency_us=0.29,
             efficiency=0.821,
             lone_waves=0.811,

@@ -113,4 +113,5 @@ def stage_time(work: StageWork, group: Workgroup, gpu: Gpu, constants: Constants
     core = cycles / (gpu.clock_hz * 1e-6 * c.efficiency)
     output = work.atomic_bytes / (c.atomic_tb_s * 1e6) + work.summed_bytes / (c.sum_tb_s * 1e6)
     busy = _norm((memory, cache, latency, core, output), c.overlap)
-    return StageTime(launch + busy, launch, memory, cache, latency, core, output)
+    finish = work.finish_bytes / (c.sum_tb_s * 1e6)
+    return StageTime(launch + busy + finish, launch, memory, cache, latency, core, output + finish)

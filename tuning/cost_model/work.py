@@ -40,7 +40,9 @@ class StageWork:
     atomic_bytes : float
         Added to the output where other workgroups add too.
     summed_bytes : float
-        Rows of stage 2 that are written, read again and summed, and the sums.
+        Rows of stage 2 that are written, read again and summed, and the sums; parts of stage 1.
+    finish_bytes : float
+        Parts of stage 1 that another kernel reads when all are there.
     """
 
     items: float
@@ -50,6 +52,7 @@ class StageWork:
     row_bytes: float
     atomic_bytes: float
     summed_bytes: float
+    finish_bytes: float = 0.0
 
 
 def stage_work(problem: Problem, group: Workgroup) -> StageWork:
@@ -67,7 +70,7 @@ def stage_work(problem: Problem, group: Workgroup) -> StageWork:
     items, turns = _items_and_turns(group, blocks, columns, k)
     output = pairs * n
     kept = {Output.BF16: BF16, Output.FP4: MXFP4}.get(group.output, 0.0) * output
-    partial = 2 * F32 * pairs * weight_rows * group.splits if group.splits > 1 else 0.0
+    partial = F32 * pairs * weight_rows * group.splits if group.splits > 1 else 0.0
     final = problem.token * n * BF16 if group.output in (Output.FINAL, Output.ROWS) else 0.0
     rows = 2 * group.row_bytes * output if group.output is Output.ROWS else 0.0
     return StageWork(
@@ -78,6 +81,7 @@ def stage_work(problem: Problem, group: Workgroup) -> StageWork:
         row_bytes=blocks * columns * group.rows * row_bytes,
         atomic_bytes=BF16 * output if group.output is Output.ATOMIC else 0.0,
         summed_bytes=partial + rows + final,
+        finish_bytes=partial,
     )
 
 
