@@ -103,6 +103,30 @@ TABLE: tuple[Variable, ...] = (
 )  # fmt: skip
 
 
+# All but those of compilers, which steer no call.
+_STEERING = tuple(v for v in TABLE if v not in (HIPCC, ROCM_PATH, HOST_CXX, PREBUILD_KERNELS))
+_NAMES = tuple(variable.name for variable in _STEERING)
+_RAW_NAMES = tuple(os.fsencode(name) for name in _NAMES)
+_FILES = tuple(_STEERING.index(variable) for variable in (CONFIG, AITER_CONFIG_FMOE))
+
+Snapshot = tuple[str | bytes | None, ...]
+
+
+def snapshot() -> Snapshot:
+    """Return what the variables that steer calls are now; equal snapshots mean equal texts."""
+    # A look-up in os.environ encodes and decodes, which for so many takes longer than
+    # launching a layer. What it looks up in holds bytes on every POSIX system.
+    raw = getattr(os.environ, "_data", None)
+    if type(raw) is dict and os.name == "posix":
+        return tuple(map(raw.get, _RAW_NAMES))
+    return tuple(map(os.environ.get, _NAMES))
+
+
+def names_files(now: Snapshot) -> bool:
+    """Say whether a variable names files, whose content counts as well."""
+    return any(now[index] for index in _FILES)
+
+
 def child_environment(changes: Mapping[Variable, str]) -> dict[str, str]:
     """Return this process's environment with some variables of the table changed."""
     return {**os.environ, **{variable.name: text for variable, text in changes.items()}}

@@ -40,7 +40,7 @@ from aiter_moe.targets.base import (
     RowsLayout,
     runs_layers,
 )
-from aiter_moe.targets.registry import Target, running_target
+from aiter_moe.targets.registry import Target
 from aiter_moe.targets.routed_pairs import check_pairs, dense_mask, routed_count
 from aiter_moe.verdict import Overrides, computed
 
@@ -54,7 +54,8 @@ ROW_ALIGNMENT = 16
 SUM_ALIGNMENT = 4
 
 
-@dataclass(frozen=True, slots=True)
+# Compared by identity, which is quick: options are part of what calls are found by.
+@dataclass(frozen=True, slots=True, eq=False)
 class Options:
     """Everything of a call that is not a tensor.
 
@@ -297,12 +298,12 @@ class Forward:
         if out is None:
             shape = (hidden.shape[0], experts.w2.rows)
             out = torch.empty(shape, dtype=self.dtype, device=hidden.device)
+        if self.layer is not None:
+            self.layer.run(_tensors(hidden, a1_scale, experts, routing, out))
+            return out
         if hidden.shape[0] == 0:
             return out
         whole = _Rows(hidden, a1_scale, routing, out)
-        if self.layer is not None:
-            self.layer.run(_tensors(whole, experts))
-            return out
         if self.metadata.plan.stage2.tile.output is Output.ATOMIC:
             whole = replace(whole, out=_summable(out))
         for rows in _runs(whole, self.step):
@@ -311,8 +312,9 @@ class Forward:
 
     def _run(self, rows: _Rows, experts: Experts) -> None:
         if runs_layers(self.launcher):
-            layer = self.launcher.layer(_shape(self, rows, experts))
-            layer.run(_tensors(rows, experts))
+            parts = rows.hidden, rows.a1_scale, experts, rows.routing, rows.out
+            layer = self.launcher.layer(_shape(self, *parts))
+            layer.run(_tensors(*parts, rows.first_token))
         else:
             self._run_stages(rows, experts)
 
@@ -355,39 +357,53 @@ def _routed(rows: _Rows, experts: Experts) -> RoutedTokens:
     )
 
 
-def _elements(rows: _Rows) -> tuple[torch.Tensor, torch.Tensor | None]:
+def _elements(
+    hidden: torch.Tensor, scale: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Return hidden states and scales whose elements lie one after the other in a row."""
-    hidden, scale = rows.hidden, rows.a1_scale
     if scale is None:
         return (hidden if hidden.stride(1) == 1 else hidden.contiguous()), None
     return hidden.view(torch.uint8).contiguous(), scale.view(torch.uint8).contiguous()
 
 
-def _tensors(rows: _Rows, experts: Experts) -> LayerTensors:
-    routing = rows.routing
+def _tensors(
+    hidden: torch.Tensor,
+    a1_scale: torch.Tensor | None,
+    experts: Experts,
+    routing: Routing,
+    out: torch.Tensor,
+    first_token: int | None = None,
+) -> LayerTensors:
     mask, local = routing.expert_mask, routing.num_local_tokens
-    tokens = rows.hidden.shape[0]
+    tokens = hidden.shape[0]
     return LayerTensors(
-        *_elements(rows),
+        *_elements(hidden, a1_scale),
         routing.ids.contiguous(),
         routing.weights.contiguous(),
         None if mask is None else dense_mask(mask),
-        tokens if local is None else routed_count(local, tokens, rows.first_token),
+        tokens if local is None else routed_count(local, tokens, first_token),
         experts.w1.codes,
         experts.w2.codes,
         experts.bias1,
         experts.bias2,
-        rows.out,
+        out,
     )
 
 
-def _shape(forward: Forward, rows: _Rows, experts: Experts) -> LayerShape:
+def _shape(
+    forward: Forward,
+    hidden: torch.Tensor,
+    a1_scale: torch.Tensor | None,
+    experts: Experts,
+    routing: Routing,
+    out: torch.Tensor,
+) -> LayerShape:
     """Return all that a launcher of layers must know of a run but its tensors."""
     plan, work, constants = forward.metadata.plan, forward.work, forward.constants
-    w1, w2, mask = experts.w1, experts.w2, rows.routing.expert_mask
-    tokens, topk = rows.routing.ids.shape
-    check_pairs(rows.routing.ids, rows.routing.weights, w1.experts)
-    x, x_scale = _elements(rows)
+    w1, w2, mask = experts.w1, experts.w2, routing.expert_mask
+    tokens, topk = routing.ids.shape
+    check_pairs(routing.ids, routing.weights, w1.experts)
+    x, x_scale = _elements(hidden, a1_scale)
     kind = ElementType.of(x.dtype)
     return LayerShape(
         stage1=plan.stage1,
@@ -409,8 +425,8 @@ def _shape(forward: Forward, rows: _Rows, experts: Experts) -> LayerShape:
         linear_beta=constants.linear_beta,
         x=RowsLayout(kind, x.stride(0) * (2 if kind is ElementType.fp4 else 1)),
         x_scale_stride=0 if x_scale is None else x_scale.stride(0),
-        out=RowsLayout(ElementType.of(rows.out.dtype), rows.out.stride(0)),
-        out_columns=rows.out.shape[1],
+        out=RowsLayout(ElementType.of(out.dtype), out.stride(0)),
+        out_columns=out.shape[1],
     )
 
 
@@ -420,6 +436,7 @@ def plan_moe(
     experts: Experts,
     routing: Routing,
     options: Options,
+    target: Target,
 ) -> Forward:
     """Return how a MoE layer runs on checked, packed operands of these shapes.
 
@@ -430,8 +447,6 @@ def plan_moe(
     UnsupportedProblemError
         No kernel of the target runs the problem.
     """
-    given = options.target
-    target = given if isinstance(given, Target) else running_target(given)
     launcher = target.launcher()
     _check_devices(target, hidden, a1_scale, experts, routing)
     tokens, model_dim, inter_dim = hidden.shape[0], experts.w2.rows, experts.w2.cols
@@ -452,7 +467,7 @@ def plan_moe(
     if not runs_layers(launcher) or step < tokens or tokens == 0:
         return forward
     out = torch.empty((tokens, model_dim), dtype=options.dtype, device="meta")
-    shape = _shape(forward, _Rows(hidden, a1_scale, routing, out), experts)
+    shape = _shape(forward, hidden, a1_scale, experts, routing, out)
     return replace(forward, layer=launcher.layer(shape))
 
 

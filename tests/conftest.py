@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from codegen_fakes import FakeCompiler, fake_compiler
 
-from aiter_moe import env, log
+from aiter_moe import env, known_calls, log
 from aiter_moe.codegen.cache import ArtifactCache
 from aiter_moe.codegen.device_compiler import device_compiler
 from aiter_moe.errors import ToolchainError
@@ -34,6 +34,7 @@ def _signals() -> None:
 def _plain_environment() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(log, "_announced", set())
+        known_calls.forget()  # of calls with what another test put in some place
         for variable in env.TABLE:
             if variable not in KEPT:
                 patch.delenv(variable.name, raising=False)

@@ -19,6 +19,7 @@ from aiter_moe import (
     PackedWeight,
     dtypes,
     fused_moe,
+    known_calls,
     per_1x32_f4_quant,
 )
 from aiter_moe.dispatch import metadata_for
@@ -45,6 +46,7 @@ def arguments(p, kind=Kind.A16W4, activation=ActivationType.Silu, **more):
 
 def by_stages(call):
     """Run the launches of a call one by one."""
+    known_calls.forget()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(CpuLauncher, "runs_layers", False)
         return fused_moe(**call)

@@ -20,6 +20,7 @@ from aiter_moe import (
     dtypes,
     e8m0_shuffle,
     fused_moe,
+    known_calls,
     per_1x32_f4_quant,
     shuffle_scale_a16w4,
     shuffle_weight,
@@ -218,6 +219,7 @@ def test_long_calls_are_cut_into_runs_without_a_trace(monkeypatch, local_tokens)
     local = None if local_tokens is None else torch.tensor([local_tokens], dtype=torch.int32)
     whole = run(p, ActivationType.Silu, Kind.A4W4, num_local_tokens=local)
     monkeypatch.setattr("aiter_moe.forward.RUN_BYTES", 5 * 4 * 2 * 128)
+    known_calls.forget()
     assert torch.equal(run(p, ActivationType.Silu, Kind.A4W4, num_local_tokens=local), whole)
 
 
