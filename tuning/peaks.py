@@ -8,62 +8,78 @@ from a cache; the report leaves such a figure out.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
 
 import torch
 
 from aiter_moe.enums import Kind
+from aiter_moe.errors import ToolchainError
+from aiter_moe.tuning.limits import DOT_OF, Machine
 
-PROBE_BYTES = 1 << 28
+REPEATS = 3
+ROUNDS = 1_000_000
+STREAM_BYTES = 1 << 28
 PROBE_SIZE = 1024
-REPEATS = 5
+LIBRARY_SHARE = 0.5
+"""Of the units' rate, what a library's matrix product of this size reaches at the least."""
 
 
 @dataclass(frozen=True, slots=True)
 class Peaks:
-    """Best rates seen: bytes read per second, and bf16 operations per second."""
+    """Best rates seen: bytes read per second, and operations per second of each kind's dots."""
 
     bytes_per_s: float = 0.0
-    bf16_per_s: float = 0.0
+    a16w4_per_s: float = 0.0
+    a4w4_per_s: float = 0.0
 
     def operations_per_s(self, kind: Kind) -> float:
-        """Return the bound for a kind: integer dots of a4w4 run at twice the bf16 rate.
-
-        The probe is a library's matrix product, which reaches four fifths of the units' rate.
-        """
-        return self.bf16_per_s * 1.25 * (2 if kind is Kind.A4W4 else 1)
+        """Return the bound for a kind."""
+        return self.a4w4_per_s if kind is Kind.A4W4 else self.a16w4_per_s
 
     def best(self, other: Peaks) -> Peaks:
         """Return the better of both, figure by figure."""
-        return Peaks(
-            max(self.bytes_per_s, other.bytes_per_s), max(self.bf16_per_s, other.bf16_per_s)
-        )
+        mine, its = asdict(self), asdict(other)
+        return Peaks(**{name: max(mine[name], its[name]) for name in mine})
 
     def to_json(self) -> dict[str, float]:
         """Return the figures as a JSON object."""
-        return {"bytes_per_s": self.bytes_per_s, "bf16_per_s": self.bf16_per_s}
+        return asdict(self)
 
     @classmethod
     def from_json(cls, data: Mapping[str, float]) -> Peaks:
         """Return the figures `to_json` wrote."""
-        return cls(data["bytes_per_s"], data["bf16_per_s"])
+        return cls(**data)
 
 
-def _fastest(work: Callable[[], object]) -> float:
-    work()
-    durations = []
-    for _ in range(REPEATS):
-        begin = time.perf_counter()
-        work()
-        durations.append(time.perf_counter() - begin)
-    return min(durations)
+_machine = cache(Machine)
 
 
-def measure_peaks() -> Peaks:
-    """Probe the memory with a sum over 256 MiB and the units with a square bf16 product."""
-    stream = torch.ones(PROBE_BYTES // 4)
-    seconds = _fastest(stream.sum)
-    square = torch.ones(PROBE_SIZE, PROBE_SIZE, dtype=torch.bfloat16)
-    product = _fastest(lambda: square @ square)
-    return Peaks(PROBE_BYTES / seconds, 2 * PROBE_SIZE**3 / product)
+def measure_peaks(threads: int) -> Peaks:
+    """Probe the memory with a sequential read and the units with dot products on registers.
+
+    Without a compiler nothing is probed, and no rate is reported.
+    """
+    try:
+        machine = _machine(threads, STREAM_BYTES)
+    except ToolchainError:
+        return Peaks()
+    rates = {
+        name: max(machine.dot(name, ROUNDS) for _ in range(REPEATS))
+        for name in machine.instructions
+    }
+    operations = {kind: _matrix_product() / LIBRARY_SHARE for kind in Kind}
+    for (_, kind), name in DOT_OF.items():
+        operations[kind] = max(operations[kind], rates.get(name, 0.0))
+    read = max(machine.read() for _ in range(REPEATS))
+    return Peaks(read, operations[Kind.A16W4], operations[Kind.A4W4])
+
+
+def _matrix_product() -> float:
+    """Return operations per second of torch's f32 product, what a CPU without vectors has."""
+    square = torch.ones(PROBE_SIZE, PROBE_SIZE)
+    torch.mm(square, square)
+    begin = time.perf_counter()
+    torch.mm(square, square)
+    return 2 * PROBE_SIZE**3 / (time.perf_counter() - begin)

@@ -107,7 +107,7 @@ class Worker:
 
     def peaks(self, request: Mapping[str, Any]) -> Reply:
         """Probe the device."""
-        return measure_peaks().to_json()
+        return measure_peaks(self.target.facts.cu_num).to_json()
 
     def confirm(self, request: Mapping[str, Any]) -> Reply:
         """Run ``fused_moe`` with whatever plan a user's process would get."""

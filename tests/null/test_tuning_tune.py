@@ -75,7 +75,7 @@ class FakeChild:
         return {"computed": self.fleet.spawned == 1}
 
     def peaks(self, request, news):
-        return {"bytes_per_s": 1e12, "bf16_per_s": 1e15}
+        return {"bytes_per_s": 1e12, "a16w4_per_s": 1e15, "a4w4_per_s": 1e15}
 
     def check(self, request, news):
         return self._meet("check", request) or {"outcome": "Ok", "error": 0.001, "samples_ns": []}

@@ -31,7 +31,7 @@ from aiter_moe.tuning.select import Choice, Trial
 FACTS = DeviceFacts("cpu", 2, frozenset().union(*REQUIRES.values()))
 A4W4 = Problem(128, 2880, 2880, 32, 4, ActivationType.Swiglu, dtypes.fp4x2, has_bias=True)
 A16W4 = replace(A4W4, q_dtype_a=torch.bfloat16)
-FAST = Peaks(1e15, 1e18)
+FAST = Peaks(1e15, 1e18, 1e18)
 
 text = st.text(max_size=40)
 finite = st.floats(0, 1e3)
@@ -109,6 +109,13 @@ def test_a_rate_above_the_measured_peak_is_left_out():
     boasting = rates(A16W4, 32, 1e6, Peaks(3.5e10, 4.4e11))
     assert boasting.gb_per_s is None
     assert boasting.tflops is None
+
+
+def test_each_kind_has_the_peak_of_its_own_dot_product():
+    peaks = Peaks(3.5e10, 4e11, 8e11)
+    assert [peaks.operations_per_s(kind) for kind in (A16W4.kind, A4W4.kind)] == [4e11, 8e11]
+    assert peaks.best(Peaks(1e10, 9e11, 1e11)) == Peaks(3.5e10, 9e11, 8e11)
+    assert Peaks.from_json(json.loads(json.dumps(peaks.to_json()))) == peaks
 
 
 def pair(problem, ns1, ns2, samples=5):

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 // What bounds a micro-kernel on this CPU: dot products on registers alone, and a sequential read.
 // Compiled with every instruction set of the CPU; each dot is there if its instructions are.
+#if defined(__x86_64__)
 #include <immintrin.h>
+#endif
 
 #include "common/export.h"
 #include "cpu/vector.h"
