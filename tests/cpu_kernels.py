@@ -31,19 +31,24 @@ from aiter_moe.targets.arguments import ElementType, StageArgs
 from aiter_moe.targets.cpu import set_tile
 from aiter_moe.targets.cpu_features import read_cpuinfo
 
-# Features that others stand in for: vpdpbusd on 256 bits has an encoding of AVX-512 too.
-STAND_INS = {"avx_vnni": frozenset({"avx512_vnni", "avx512vl"})}
+# What stands in for a feature: others that must be there, and compiler flags. vpdpbusd on 256 bits
+# has an encoding of AVX-512 too; vdpbf16ps gives way to FMAs (csrc/cpu/bf16_dot.h).
+_WIDE_VNNI = frozenset({"avx512_vnni", "avx512vl"})
+STAND_INS = {
+    "avx_vnni": (_WIDE_VNNI, feature_flags(_WIDE_VNNI)),
+    "avx512_bf16": (frozenset(), ("-DAITER_MOE_BF16_DOT_IN_F32",)),
+}
 
 
 def runnable_unit(instance: Instance) -> BuildUnit:
     """Return the build of an instance for this CPU, or skip where it cannot run."""
     unit, have = render(instance), read_cpuinfo().features
     missing = instance.tile.requires - have
-    for feature, others in STAND_INS.items():
+    for feature, (others, flags) in STAND_INS.items():
         if feature in missing and others <= have:
             missing -= {feature}
             without = set(unit.flags) - set(feature_flags(frozenset({feature})))
-            unit = replace(unit, flags=(*sorted(without), *feature_flags(others)))
+            unit = replace(unit, flags=(*sorted(without), *flags))
     if missing:
         pytest.skip(f"this CPU lacks {', '.join(sorted(missing))}")
     return unit

@@ -155,7 +155,7 @@ AITER_MOE_INLINE void add_few_rows(const uint8_t* tile, int group, const float* 
 }
 
 // `Rows`: most rows of a pass, which share a decoded tile. All groups of a tile go together.
-template <int Rows, int, int = 0>
+template <int Rows, int>
 struct A16W4 {
   static constexpr int kRows = Rows;
   static constexpr int kRowWords = kBlock;
@@ -203,11 +203,6 @@ struct A16W4 {
              add_rows<Run>(w, values + first * kBlock, sums + first * kLanes);
            });
          });
-  }
-
-  static void multiply(Panel panel, const uint8_t* next, BlockRange range, const uint32_t* x,
-                       int rows, int groups, float* out) {
-    multiply(panel, next, 2, range, x, rows, groups, out);
   }
 };
 

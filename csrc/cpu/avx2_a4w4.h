@@ -202,14 +202,9 @@ struct FourBits {
            });
          });
   }
-
-  static void multiply(Panel panel, const uint8_t* next, BlockRange range, const uint32_t* x,
-                       int rows, int groups, float* out) {
-    multiply(panel, next, 2, range, x, rows, groups, out);
-  }
 };
 
-template <int Rows, int, int = 0>
+template <int Rows, int>
 struct A4W4 : FourBits<PairSums, Rows> {};
 
 }  // namespace aiter_moe::cpu::avx2
@@ -217,7 +212,7 @@ struct A4W4 : FourBits<PairSums, Rows> {};
 #if defined(__AVXVNNI__) || (defined(__AVX512VNNI__) && defined(__AVX512VL__))
 namespace aiter_moe::cpu::avx2_vnni {
 
-template <int Rows, int, int = 0>
+template <int Rows, int>
 struct A4W4 : avx2::FourBits<QuadSums, Rows> {};
 
 }  // namespace aiter_moe::cpu::avx2_vnni

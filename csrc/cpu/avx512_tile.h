@@ -1,13 +1,23 @@
 // SPDX-License-Identifier: MIT
-// What the AVX-512 micro-kernels of both kinds share: reading weight tiles and their scales,
-// prefetch, storing sums, and choosing the instance for a number of rows.
+// What the AVX-512 micro-kernels share: reading weight tiles and their scales, prefetch, cutting
+// rows into passes that fit in registers, and choosing the instance for a number of rows.
 #pragma once
 
 #include <immintrin.h>
 
 #include "cpu/operands.h"
 
-namespace aiter_moe::cpu::avx512 {
+namespace aiter_moe::cpu::zmm {
+
+constexpr int kFewRows = 4;    // so many rows walk whole tiles, with sums of all columns at hand
+constexpr int kPassRows = 12;  // most rows of a pass over two column groups, sums in registers
+
+// Holds a sum in a register: GCC would otherwise move sums about, or keep them in memory, when
+// steps are unrolled.
+template <class Vector>
+AITER_MOE_INLINE void keep_in_register(Vector& sum) {
+  asm("" : "+v"(sum));
+}
 
 // A group's codes: one vector per eight k.
 AITER_MOE_INLINE void load_octets(const uint8_t* codes, __m512i octet[4]) {
@@ -22,56 +32,55 @@ AITER_MOE_INLINE __m512i load_scale_bytes(const uint8_t* scales) {
 
 AITER_MOE_INLINE __m512 scales_to_f32(__m512i bytes) {
   const __m512i bits = _mm512_max_epu32(_mm512_slli_epi32(bytes, 23), _mm512_set1_epi32(0x400000));
-  const __mmask16 nan = _mm512_cmpeq_epi32_mask(bytes, _mm512_set1_epi32(255));
+  const __mmask16 nan = _mm512_cmpeq_epi32_mask(bytes, _mm512_set1_epi32(kNanScale));
   return _mm512_castsi512_ps(_mm512_mask_mov_epi32(bits, nan, _mm512_set1_epi32(0x7FC00000)));
 }
 
-// Asks for a group's lines `Ahead` tiles further: of this panel, or past its end of the next one.
-template <int Ahead>
-AITER_MOE_INLINE void prefetch(const uint8_t* codes, const uint8_t* next, int block, int end) {
-  if constexpr (Ahead > 0) {
-    if (next == nullptr && block + Ahead >= end) return;
-    const uint8_t* const from = block + Ahead < end
-                                    ? codes + static_cast<long>(Ahead) * kTileBytes
-                                    : next + static_cast<long>(block + Ahead - end) * kTileBytes;
-    AITER_MOE_UNROLL
-    for (int line = 0; line < kGroupBytes + 64; line += 64) {
-      _mm_prefetch(reinterpret_cast<const char*>(from + line), _MM_HINT_T0);
-    }
+// Asks for lines [First, Last) of a tile.
+template <int First = 0, int Last = kTileBytes / 64>
+AITER_MOE_INLINE void prefetch_lines(const uint8_t* tile) {
+  AITER_MOE_UNROLL
+  for (int line = First; line < Last; ++line) {
+    _mm_prefetch(reinterpret_cast<const char*>(tile + 64 * line), _MM_HINT_T0);
   }
 }
 
-template <int Rows>
-AITER_MOE_INLINE void store_sums(const __m512 sums[Rows], float* out) {
-  AITER_MOE_UNROLL
-  for (int m = 0; m < Rows; ++m) _mm512_storeu_ps(out + m * kLanes, sums[m]);
-}
-
-// What a pass multiplies: a group of a panel over a range of blocks, and what is read after it.
+// What a micro-kernel reads: a panel over a range of blocks, and the tiles after it, if any.
 struct Job {
   Panel panel;
-  int group;
   const uint8_t* next;
+  int ahead;
   BlockRange range;
+
+  // The tile `ahead` tiles after `block` in the order they are read; null: do not ask for any.
+  AITER_MOE_INLINE const uint8_t* tile_ahead(int block, int distance) const {
+    if (ahead == 0) return nullptr;
+    const int past = block + distance - range.end;
+    if (past < 0) return panel_tile(panel, block + distance);
+    return next == nullptr ? nullptr : next + static_cast<long>(past) * kTileBytes;
+  }
 };
 
-// Calls `kernel.template operator()<Rows>()` with Rows = count, 1 <= count <= 12.
-template <class Kernel>
-AITER_MOE_INLINE void with_rows(int count, const Kernel& kernel) {
-  switch (count) {
-    case 1: return kernel.template operator()<1>();
-    case 2: return kernel.template operator()<2>();
-    case 3: return kernel.template operator()<3>();
-    case 4: return kernel.template operator()<4>();
-    case 5: return kernel.template operator()<5>();
-    case 6: return kernel.template operator()<6>();
-    case 7: return kernel.template operator()<7>();
-    case 8: return kernel.template operator()<8>();
-    case 9: return kernel.template operator()<9>();
-    case 10: return kernel.template operator()<10>();
-    case 11: return kernel.template operator()<11>();
-    default: return kernel.template operator()<12>();
-  }
+// Rows of one pass. Passes over `rows` rows are as even as can be.
+struct RowPass {
+  int first;
+  int rows;
+};
+
+AITER_MOE_INLINE int row_passes(int rows) { return (rows + kPassRows - 1) / kPassRows; }
+
+AITER_MOE_INLINE RowPass row_pass(int rows, int index) {
+  const int count = row_passes(rows), base = rows / count, extra = rows % count;
+  return {index * base + (index < extra ? index : extra), base + (index < extra ? 1 : 0)};
 }
 
-}  // namespace aiter_moe::cpu::avx512
+// Calls `kernel.template operator()<Rows>()` with Rows = count, First <= count <= Last.
+template <int First, int Last, class Kernel>
+AITER_MOE_INLINE void with_rows(int count, const Kernel& kernel) {
+  if constexpr (First < Last) {
+    if (count != First) return with_rows<First + 1, Last>(count, kernel);
+  }
+  kernel.template operator()<First>();
+}
+
+}  // namespace aiter_moe::cpu::zmm

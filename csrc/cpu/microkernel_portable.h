@@ -69,7 +69,7 @@ inline void clear(float* out, int count) {
 }
 
 // bf16 activations x MXFP4 weights. Prefetch is left to the hardware.
-template <int Rows, int, int>
+template <int Rows, int>
 struct A16W4 {
   static constexpr int kRows = Rows;
   static constexpr int kRowWords = kBlock;
@@ -90,8 +90,8 @@ struct A16W4 {
     }
   }
 
-  static void multiply(Panel panel, const uint8_t*, BlockRange range, const uint32_t* x, int rows,
-                       int groups, float* out) {
+  static void multiply(Panel panel, const uint8_t*, int, BlockRange range, const uint32_t* x,
+                       int rows, int groups, float* out) {
     for (int group = 0; group < groups; ++group) {
       multiply_group(panel, group, range, x, rows, out + group * rows * kLanes);
     }
@@ -132,7 +132,7 @@ inline HalfScales half_scales(int byte, int bias) {
 }
 
 // fp4 activations x MXFP4 weights: block products of doubled values are exact in f32.
-template <int Rows, int, int>
+template <int Rows, int>
 struct A4W4 {
   static constexpr int kRows = Rows;
   static constexpr int kRowWords = kBlock + 2;
@@ -158,8 +158,8 @@ struct A4W4 {
     }
   }
 
-  static void multiply(Panel panel, const uint8_t*, BlockRange range, const uint32_t* x, int rows,
-                       int groups, float* out) {
+  static void multiply(Panel panel, const uint8_t*, int, BlockRange range, const uint32_t* x,
+                       int rows, int groups, float* out) {
     for (int group = 0; group < groups; ++group) {
       multiply_group(panel, group, range, x, rows, out + group * rows * kLanes);
     }

@@ -61,7 +61,7 @@ void multiply(const StageArgs& args, const Product& product, const Take& take) {
       const uint32_t* const x = Scratch<Micro>::packed(args, segment.rows_before + pass.first) +
                                 Micro::words(pass.count, blocks.begin);
       const uint8_t* const next = index + 1 == segment.passes ? after : nullptr;
-      Micro::multiply(panel, next, blocks, x, pass.count, groups, sums);
+      Micro::multiply(panel, next, args.ahead, blocks, x, pass.count, groups, sums);
       take(PassSums{segment.row + pass.first, pass.count, j, groups, sums});
     }
   }

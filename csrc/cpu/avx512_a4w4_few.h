@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: MIT
+// a4w4 for 1 to 4 rows, which wait for memory: whole tiles in order, a block at a time. Weights are
+// offset by 12 to be unsigned for vpdpbusd, and a sum starts at -12 * (sum of activations).
+#pragma once
+
+#include "cpu/avx512_a4w4_scale.h"
+
+namespace aiter_moe::cpu::avx512_vnni {
+
+// Packed per block: 8 dwords of activations for every row, then per row the start of its sum, then
+// the rows' scales: exponents, first byte and width of `RowScales`.
+struct FewBlock {
+  static constexpr int kQuads = 8;
+
+  static constexpr int words(int rows) { return (kQuads + 2) * rows + 2; }
+};
+
+// The 64 entries repeat the table of 16: vpermb ignores the two highest bits of an index only.
+AITER_MOE_INLINE __m512i offset_fp4() {
+  return _mm512_broadcast_i32x4(_mm_add_epi8(doubled_fp4(), _mm_set1_epi8(12)));
+}
+
+// Sixteen fp4 codes pairs: byte b of an octet's dword holds k = 2 b (low nibble) and 2 b + 1.
+AITER_MOE_INLINE __m512i look_up(__m512i codes, __m512i values) {
+#if defined(__AVX512VBMI__)
+  return _mm512_permutexvar_epi8(codes, values);
+#else
+  return _mm512_shuffle_epi8(values, _mm512_and_si512(codes, _mm512_set1_epi8(15)));
+#endif
+}
+
+inline void pack_few_row(const uint8_t* codes, int stride, uint32_t* to) {
+  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(codes));
+  const __m128i nibble = _mm_set1_epi8(15);
+  const __m128i even = _mm_shuffle_epi8(doubled_fp4(), _mm_and_si128(bytes, nibble));
+  const __m128i odd =
+      _mm_shuffle_epi8(doubled_fp4(), _mm_and_si128(_mm_srli_epi16(bytes, 4), nibble));
+  const __m128i ones = _mm_set1_epi8(1);
+  __m128i sums = _mm_dpbusd_epi32(_mm_setzero_si128(), ones, even);
+  sums = _mm_dpbusd_epi32(sums, ones, odd);
+  sums = _mm_add_epi32(sums, _mm_shuffle_epi32(sums, 0x4E));
+  sums = _mm_add_epi32(sums, _mm_shuffle_epi32(sums, 0xB1));
+  alignas(32) uint32_t quads[FewBlock::kQuads];
+  _mm_store_si128(reinterpret_cast<__m128i*>(quads), _mm_unpacklo_epi32(even, odd));
+  _mm_store_si128(reinterpret_cast<__m128i*>(quads + 4), _mm_unpackhi_epi32(even, odd));
+  AITER_MOE_UNROLL
+  for (int i = 0; i < FewBlock::kQuads; ++i) to[i * stride] = quads[i];
+  to[FewBlock::kQuads * stride] = static_cast<uint32_t>(-12 * _mm_cvtsi128_si32(sums));
+}
+
+inline void pack_few(const RowSource* rows, int count, int blocks, uint32_t* to) {
+  for (int block = 0; block < blocks; ++block, to += FewBlock::words(count)) {
+    uint32_t* const exponents = to + (FewBlock::kQuads + 1) * count;
+    int least = 255, most = 0;
+    for (int m = 0; m < count; ++m) {
+      const int byte = rows[m].scales[block];
+      const uint8_t* const codes = static_cast<const uint8_t*>(rows[m].values);
+      pack_few_row(codes + block * (kBlock / 2), count, to + m);
+      exponents[m] = packed_exponent(byte);
+      least = byte < least ? byte : least;
+      most = byte > most ? byte : most;
+    }
+    pack_range(least, most, exponents + count);
+  }
+}
+
+template <int Rows>
+__attribute__((noinline)) void multiply_few(const zmm::Job& job, const uint32_t* x, float* out) {
+  const __m512i values = offset_fp4();
+  __m512 sum[kPanelGroups][Rows];
+  AITER_MOE_UNROLL
+  for (int i = 0; i < kPanelGroups * Rows; ++i) sum[i / Rows][i % Rows] = _mm512_setzero_ps();
+  for (int block = job.range.begin; block < job.range.end; ++block, x += FewBlock::words(Rows)) {
+    const uint8_t* const tile = panel_tile(job.panel, block);
+    if (const uint8_t* const soon = job.tile_ahead(block, job.ahead)) zmm::prefetch_lines(soon);
+    const uint32_t* const tail = x + FewBlock::kQuads * Rows;
+    const RowScales scales{reinterpret_cast<const int*>(tail + Rows), tail[2 * Rows],
+                           tail[2 * Rows + 1]};
+    AITER_MOE_UNROLL
+    for (int group = 0; group < kPanelGroups; ++group) {
+      __m512i octet[4];
+      zmm::load_octets(group_codes(tile, group), octet);
+      __m512i dot[Rows];
+      AITER_MOE_UNROLL
+      for (int m = 0; m < Rows; ++m) dot[m] = _mm512_set1_epi32(static_cast<int>(tail[m]));
+      AITER_MOE_UNROLL
+      for (int i = 0; i < FewBlock::kQuads; ++i) {
+        const __m512i quad = look_up(_mm512_srli_epi16(octet[i / 2], 4 * (i % 2)), values);
+        AITER_MOE_UNROLL
+        for (int m = 0; m < Rows; ++m) {
+          const __m512i activation = _mm512_set1_epi32(static_cast<int>(x[i * Rows + m]));
+          dot[m] = _mm512_dpbusd_epi32(dot[m], quad, activation);
+          zmm::keep_in_register(dot[m]);
+        }
+      }
+      const __m512i w_bytes = zmm::load_scale_bytes(group_scales(tile, group));
+      add_scaled<Rows>(dot, w_bytes, scales, sum[group]);
+    }
+  }
+  AITER_MOE_UNROLL
+  for (int i = 0; i < kPanelGroups * Rows; ++i) {
+    _mm512_storeu_ps(out + i * kLanes, sum[i / Rows][i % Rows]);
+  }
+}
+
+}  // namespace aiter_moe::cpu::avx512_vnni

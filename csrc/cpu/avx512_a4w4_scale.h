@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: MIT
+// Integer sums of doubled fp4 products into f32 sums, under any two scale bytes.
+#pragma once
+
+#include "cpu/avx512_tile.h"
+
+namespace aiter_moe::cpu::avx512_vnni {
+
+AITER_MOE_INLINE __m128i doubled_fp4() {
+  return _mm_setr_epi8(0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12);
+}
+
+// What a packed block says of its rows' scales: for every row the exponent to add to the bits of
+// a weight's scale, and the weight scale bytes for which all these additions give normal numbers,
+// as the first byte and the width of the range.
+struct RowScales {
+  const int* exponents;
+  uint32_t first;
+  uint32_t width;
+};
+
+constexpr int kExponentBias = 129;  // 127, and 2 for the doubling of both sides
+
+inline uint32_t packed_exponent(int x_byte) {
+  return static_cast<uint32_t>(x_byte - kExponentBias) << 23;
+}
+
+// Weight bytes w for which w + x - 129 is the exponent field of a normal number, 1 to 254, for x
+// from `least` to `most`; none at all for a NaN.
+inline void pack_range(int least, int most, uint32_t* range) {
+  const int first = least <= kExponentBias ? kExponentBias + 1 - least : 0;
+  const int last = most >= kExponentBias ? 254 + kExponentBias - most : 254;
+  const bool any = most != kNanScale && last >= first;
+  range[0] = any ? static_cast<uint32_t>(first) : 256u;
+  range[1] = any ? static_cast<uint32_t>(last - first) : 0u;
+}
+
+// value * 2^(w + x - 256) + sum for any two scale bytes: the exponent is split over two factors,
+// each a normal number, so that neither over- nor underflows before the product does.
+AITER_MOE_INLINE __m512 add_scaled_any(__m512 value, __m512i w_bytes, int x_byte, __m512 sum) {
+  const __m512i added = _mm512_add_epi32(w_bytes, _mm512_set1_epi32(x_byte - 256));
+  const __m512i exponent = _mm512_max_epi32(added, _mm512_set1_epi32(-252));
+  const __m512i half = _mm512_srai_epi32(exponent, 1);
+  const __m512i rest = _mm512_sub_epi32(exponent, half);
+  const __m512i bias = _mm512_set1_epi32(127);
+  const __m512 first = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(half, bias), 23));
+  const __m512 second = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(rest, bias), 23));
+  const __m512i nan_byte = _mm512_set1_epi32(kNanScale);
+  const __mmask16 nan = x_byte == kNanScale ? static_cast<__mmask16>(0xFFFF)
+                                            : _mm512_cmpeq_epi32_mask(w_bytes, nan_byte);
+  const __m512 result = _mm512_fmadd_ps(_mm512_mul_ps(value, first), second, sum);
+  return _mm512_mask_mov_ps(result, nan, _mm512_castsi512_ps(_mm512_set1_epi32(0x7FC00000)));
+}
+
+// sum[m] += dot[m] under the weights' and the rows' scales.
+template <int Rows>
+AITER_MOE_INLINE void add_scaled(const __m512i dot[Rows], __m512i w_bytes, const RowScales& x,
+                                 __m512 sum[Rows]) {
+  const __m512i first = _mm512_set1_epi32(static_cast<int>(x.first));
+  const __m512i width = _mm512_set1_epi32(static_cast<int>(x.width));
+  if (_mm512_cmpgt_epu32_mask(_mm512_sub_epi32(w_bytes, first), width) == 0) [[likely]] {
+    const __m512i bits = _mm512_slli_epi32(w_bytes, 23);
+    AITER_MOE_UNROLL
+    for (int m = 0; m < Rows; ++m) {
+      const __m512i scale = _mm512_add_epi32(bits, _mm512_set1_epi32(x.exponents[m]));
+      sum[m] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot[m]), _mm512_castsi512_ps(scale), sum[m]);
+    }
+    return;
+  }
+  AITER_MOE_UNROLL
+  for (int m = 0; m < Rows; ++m) {
+    const int x_byte = (x.exponents[m] >> 23) + kExponentBias;
+    sum[m] = add_scaled_any(_mm512_cvtepi32_ps(dot[m]), w_bytes, x_byte, sum[m]);
+  }
+}
+
+}  // namespace aiter_moe::cpu::avx512_vnni
