@@ -21,6 +21,7 @@ import platform
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -39,6 +40,7 @@ from peers.process import PeerFailedError, PeerProcess
 from peers.reference import reference
 from peers.results import Absence, Run
 from peers.runner import Case, Pace, load, measure
+from peers.usage import busy_seconds, process_seconds
 
 from aiter_moe.targets.cpu_features import read_cpuinfo
 
@@ -48,6 +50,7 @@ TOKENS = (1, 4, 16, 64, 128, 512)
 QUICK = Pace(rounds=3, cell_s=0.6, least_rounds=2)
 START_S = 120.0
 CHANGING = ("date", "command")
+RESULTS = ":!cpu_peers.[jms]*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +61,11 @@ class Bench:
     ----------
     root : Path
         Where packages, weights and references are kept.
-    output : Path
-        The results, without a suffix.
     peers : tuple of Peer
         Columns, as far as they are installed.
     """
 
     root: Path
-    output: Path
     peers: tuple[Peer, ...]
     tokens: tuple[int, ...]
     threads: int
@@ -75,8 +75,17 @@ class Bench:
         """Return where a peer's package lies."""
         return self.root / peer.package.name if peer.package else None
 
-    def save(self, run: Run) -> None:
-        """Write the results so far."""
+
+@dataclass(slots=True)
+class Results:
+    """The run so far, in memory and on disk: `output` without a suffix."""
+
+    run: Run
+    output: Path
+
+    def keep(self, run: Run) -> None:
+        """Take a longer run, and write it."""
+        self.run = run
         run.save(self.output.with_suffix(".json"))
         if run.rows:
             self.output.with_suffix(".md").write_text(table.page(run, note()), encoding="utf-8")
@@ -89,14 +98,18 @@ def note() -> str:
 
 
 def commit() -> str:
-    """Return the commit of this tree, marked where files differ from it."""
-    git = ("git", "-C", str(HERE))
+    """Return the commit of this tree, marked where files but results differ from it."""
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(HERE), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
     try:
-        done = subprocess.run([*git, "describe", "--always", "--dirty", "--exclude=*"],
-                              capture_output=True, text=True, check=True)  # fmt: skip
+        head = git("rev-parse", "--short", "HEAD")
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", ":/", RESULTS)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return done.stdout.strip()
+    return head + ("-changed" if changed else "")
 
 
 def facts(threads: int) -> dict[str, str]:
@@ -116,10 +129,7 @@ def facts(threads: int) -> dict[str, str]:
 
 
 def resumed(path: Path, new: Run) -> Run:
-    """Return `new` with the rows of a file that the same tree and machine wrote, if there is one.
-
-    Absences are found anew.
-    """
+    """Return `new` with the rows of a file that the same tree and machine wrote, if there is one."""
     try:
         old = Run.from_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, KeyError, TypeError):
@@ -130,7 +140,9 @@ def resumed(path: Path, new: Run) -> Run:
 
     if lasting(old) != lasting(new):
         return new
-    return replace(new, rows=tuple(row for row in old.rows if row.layer in new.layers))
+    rows = tuple(row for row in old.rows if row.layer in new.layers)
+    told = tuple(absence for absence in old.absences if absence.layer in new.layers)
+    return replace(new, rows=rows, absences=(*new.absences, *told), memory=old.memory)
 
 
 @contextmanager
@@ -153,17 +165,26 @@ def running(
         yield started, machine
 
 
-def run_layer(bench: Bench, name: str, run: Run) -> Run:
-    """Measure the rows of a layer that are not there yet, saving each."""
-    tokens = [count for count in bench.tokens if not run.has(name, count)]
+@contextmanager
+def other_load(pids: Sequence[int]) -> Iterator[list[float]]:
+    """Give a list that holds, afterwards, how many cores processes but these kept busy."""
+    begin, busy, own = time.perf_counter(), busy_seconds(), process_seconds(pids)
+    found: list[float] = []
+    yield found
+    others = busy_seconds() - busy - (process_seconds(pids) - own)
+    found.append(max(0.0, others / (time.perf_counter() - begin)))
+
+
+def run_layer(bench: Bench, name: str, results: Results) -> None:
+    """Measure the rows of a layer that are not there yet, keeping each."""
+    tokens = [count for count in bench.tokens if not results.run.has(name, count)]
     if not tokens:
-        return run
+        return
     layers.weights_file(name, bench.root)
     wanted = reference(name, bench.root)
 
     def failed(peer: str, reason: str) -> None:
-        nonlocal run
-        run = run.with_absence(Absence(peer, name, reason))
+        results.run = results.run.with_absence(Absence(peer, name, reason))
         print(f"  {peer}: {reason}", flush=True)
 
     with running(bench, failed) as (processes, machine):
@@ -174,19 +195,21 @@ def run_layer(bench: Bench, name: str, run: Run) -> Run:
             ]
             return found
 
-        print(f"{name} ({run.layers[name]}): loading {', '.join(processes)}", flush=True)
-        loaded = load(processes, name, bench.root, bench.threads, failed)
+        print(f"{name} ({results.run.layers[name]}): loading {', '.join(processes)}", flush=True)
+        memory = load(processes, name, bench.root, bench.threads, failed)
+        results.run, loaded = results.run.with_memory(name, memory), list(memory)
+        pids = [os.getpid(), machine.pid, *(process.pid for process in processes.values())]
         for count in tokens:
             chosen = {peer: processes[peer] for peer in loaded}
-            row = measure(Case(name, count, wanted), chosen, rates, bench.pace, failed)
+            with other_load(pids) as others:
+                row = measure(Case(name, count, wanted), chosen, rates, bench.pace, failed)
             loaded = [cell.peer for cell in row.cells]
-            run = run.with_row(row)
-            bench.save(run)
+            row = replace(row, other_load=others[0])
+            results.keep(results.run.with_row(row))
             best = table.best_peer(row)
             told = [f"{cell.peer} {table.milliseconds(cell.seconds)}" for cell in row.cells]
             print(f"  {count:>4} tokens, ms: {', '.join(told)}; best peer "
                   f"{best.peer if best else '-'}", flush=True)  # fmt: skip
-    return run
 
 
 def install_named(names: Sequence[str], root: Path) -> int:
@@ -238,7 +261,7 @@ def main() -> int:
     wanted = [*OURS, *(p for p in OTHERS if chosen.peers is None or p.name in chosen.peers)]
     ready = [p for p in wanted if p.package is None or is_installed(p.package, chosen.folder)]
     bench = Bench(
-        chosen.folder, chosen.output, tuple(ready), tuple(chosen.tokens), chosen.threads,
+        chosen.folder, tuple(ready), tuple(chosen.tokens), chosen.threads,
         QUICK if chosen.quick else Pace(),
     )  # fmt: skip
     run = Run(
@@ -252,16 +275,16 @@ def main() -> int:
             run = run.with_absence(Absence(peer.name, "", "not installed", command))
             print(f"{peer.name} is not installed: {command}")
     if chosen.resume:
-        run = resumed(bench.output.with_suffix(".json"), run)
-    status = 0
+        run = resumed(chosen.output.with_suffix(".json"), run)
+    results, status = Results(run, chosen.output), 0
     try:
         for name in chosen.layers:
-            run = run_layer(bench, name, run)
+            run_layer(bench, name, results)
     except KeyboardInterrupt:
         print("\nstopped; the rows so far are kept (--resume goes on)", file=sys.stderr)
         status = 130
-    bench.save(run)
-    print(f"\n{table.page(run, note())}\n{bench.output}.json, .md, .svg")
+    results.keep(results.run)
+    print(f"\n{table.page(results.run, note())}\n{chosen.output}.json, .md, .svg")
     return status
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from peers.peer import Implementation
+from peers.usage import anonymous_bytes
 
 PR_SET_PDEATHSIG = 1
 
@@ -57,8 +58,9 @@ class Session:
 
         self.layer = layers.layer_named(layer)
         self.implementation = None  # the layer before this goes first
+        before = anonymous_bytes()
         self.implementation = self.make(layers.load(layer, Path(folder)), threads)
-        return {"loaded": layer}
+        return {"memory": anonymous_bytes() - before}
 
     def _taken(self, tokens: int, turn: int) -> Any:
         from peers import layers

@@ -6,6 +6,7 @@ Weights are those of the tuner (`tuning.operands`), made once into a file that e
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -110,6 +111,22 @@ class Operands:
         """Return both weights of an expert as bf16 [rows, cols], which holds them exactly."""
         w = self.expert(index)
         return self._dense(w.codes1, w.scales1), self._dense(w.codes2, w.scales2)
+
+    def stacked(
+        self, first_rows: Callable[[torch.Tensor], torch.Tensor] = torch.Tensor.clone
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return both weights of all experts as bf16 [experts, rows, cols].
+
+        `first_rows` reorders the rows of w1 of one expert, so that no second copy of all is made.
+        """
+        sizes = self.layer
+        inner, outer = sizes.inter_dim, sizes.model_dim
+        w1 = torch.empty((sizes.experts, 2 * inner, outer), dtype=torch.bfloat16)
+        w2 = torch.empty((sizes.experts, outer, inner), dtype=torch.bfloat16)
+        for e in range(sizes.experts):
+            first, w2[e] = self.dense(e)
+            w1[e] = first_rows(first)
+        return w1, w2
 
 
 def _shapes(layer: Layer) -> list[tuple[int, ...]]:

@@ -27,6 +27,10 @@ from peers.peer import Peer
 
 HERE = Path(__file__).resolve().parent
 LAST_WORDS = 400
+MEANINGS = {
+    "SIGILL": ": an instruction that this CPU does not have",
+    "SIGKILL": ": by the system, where memory ran out",
+}
 
 
 class PeerFailedError(Exception):
@@ -49,8 +53,7 @@ def ending(status: int) -> str:
     if status >= 0:
         return f"ended with status {status}"
     name = signal.Signals(-status).name
-    meaning = ": an instruction that this CPU does not have" if name == "SIGILL" else ""
-    return f"killed by {name}{meaning}"
+    return f"killed by {name}{MEANINGS.get(name, '')}"
 
 
 def lacking(peer: Peer) -> str:
@@ -100,6 +103,11 @@ class PeerProcess:
             if file is not None:
                 with suppress(OSError):  # a request that nobody read
                     file.close()
+
+    @property
+    def pid(self) -> int:
+        """The process's number."""
+        return self._child.pid
 
     def start(self, seconds: float) -> None:
         """Wait until the peer's modules are imported.

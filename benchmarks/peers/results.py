@@ -61,6 +61,8 @@ class Row:
         products of ``f32``, ``bf16``, ``int8`` in operations a second, as far as the CPU has them.
     cells : tuple of Cell
         In the order of the columns.
+    other_load : float
+        Cores that other processes kept busy meanwhile: 0 on a machine that does nothing else.
     """
 
     layer: str
@@ -69,6 +71,7 @@ class Row:
     operations: float
     rates: dict[str, float]
     cells: tuple[Cell, ...]
+    other_load: float = 0.0
 
     def cell(self, peer: str) -> Cell | None:
         """Return the cell of a peer, if it has one."""
@@ -97,6 +100,8 @@ class Run:
         Column -> how it holds weights.
     rows, absences : tuple
         Results so far.
+    memory : dict
+        Layer -> column -> bytes that a process has taken by loading the layer.
     """
 
     facts: dict[str, str]
@@ -104,6 +109,7 @@ class Run:
     layers: dict[str, str] = field(default_factory=dict)
     rows: tuple[Row, ...] = ()
     absences: tuple[Absence, ...] = ()
+    memory: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def with_row(self, row: Row) -> Run:
         """Return the run with a row, in place of one for the same layer and tokens."""
@@ -111,6 +117,10 @@ class Run:
         order = list(self.layers)
         rows = sorted([*kept, row], key=lambda r: (order.index(r.layer), r.tokens))
         return replace(self, rows=tuple(rows))
+
+    def with_memory(self, layer: str, memory: dict[str, int]) -> Run:
+        """Return the run with the memory that peers have taken for a layer."""
+        return replace(self, memory={**self.memory, layer: memory})
 
     def with_absence(self, absence: Absence) -> Run:
         """Return the run with an absence, told once a peer and layer."""

@@ -97,13 +97,20 @@ def load(
     folder: Path,
     threads: int,
     failed: Callable[[str, str], None],
-) -> list[str]:
-    """Load a layer of `folder` into every peer, one after the other; return who has it."""
-    loaded = []
+) -> dict[str, int]:
+    """Load a layer of `folder` into every peer, one after the other.
+
+    Returns
+    -------
+    dict
+        Column -> bytes it has taken, for those that have the layer.
+    """
+    loaded = {}
     for name, process in processes.items():
         request = {"do": "load", "layer": layer, "folder": str(folder), "threads": threads}
-        if _attempt(name, failed, lambda p=process, r=request: p.ask(LOAD_S, **r)) is not None:
-            loaded.append(name)
+        found = _attempt(name, failed, lambda p=process, r=request: p.ask(LOAD_S, **r))
+        if found is not None:
+            loaded[name] = found["memory"]
     return loaded
 
 

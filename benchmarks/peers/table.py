@@ -64,6 +64,7 @@ def _share(part: float, whole: float | None) -> str:
 def _limits(row: Row) -> list[str]:
     read = row.rates.get("read")
     cells = [str(row.tokens), f"{row.bytes / 1e6:.0f}", f"{(read or 0) / 1e9:.1f}"]
+    cells.append(f"{row.other_load:.2f}")
     for name in OURS:
         cell = row.cell(name)
         cells.append(_share(row.bytes / cell.seconds, read) if cell else "-")
@@ -76,7 +77,7 @@ def _limits(row: Row) -> list[str]:
 
 def limits(run: Run, layer: str) -> str:
     """Return what ours reach of the memory's and of the dot units' limit, measured between."""
-    header = ["tokens", "MB of weights", "read GB/s", *(f"{n} of read" for n in OURS)]
+    header = ["tokens", "MB of weights", "read GB/s", "other load", *(f"{n} of read" for n in OURS)]
     for name in OURS:
         dot = run.facts.get(f"dot product of {name}", "dot")
         header += [f"{dot} G/s", f"{name} of it"]
@@ -94,9 +95,13 @@ def errors(run: Run) -> str:
         worst = max(cell.errors[kind] for cell in cells)
         spread = max(cell.deviation / cell.seconds for cell in cells)
         exact = max(cell.errors["exact"] for cell in cells)
-        lines.append([name, weights, f"{worst:.1e}", f"{exact:.1e}", f"{100 * spread:.0f} %"])
-    header = ["column", "weights", "error", "error without quantised activations",
-              "most deviation"]  # fmt: skip
+        taken = [run.memory.get(layer, {}).get(name) for layer in run.layers]
+        sizes = " / ".join("-" if size is None else f"{size / 1e6:.0f}" for size in taken)
+        lines.append(
+            [name, weights, sizes, f"{worst:.1e}", f"{exact:.1e}", f"{100 * spread:.0f} %"]
+        )
+    header = ["column", "weights", f"MB of {' / '.join(run.layers)}", "error",
+              "error without quantised activations", "most deviation"]  # fmt: skip
     return aligned(header, lines)
 
 
@@ -128,4 +133,5 @@ ERRORS_NOTE = """\
 Relative L2 error against the layer in float64 with the same MXFP4 weights. That of a4w4 is against
 float64 with the activations of both stages in MXFP4, which the kind demands; the next column is
 against activations as they came. int4 cannot hold MXFP4 weights, which costs the peers that have
-nothing closer their error. Deviation is the median absolute one of the calls, in the worst row."""
+nothing closer their error. MB are what a process has taken by loading the layer. Deviation is the
+median absolute one of the calls, in the worst row."""

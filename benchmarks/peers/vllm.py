@@ -15,6 +15,7 @@ import torch
 
 from aiter_moe.enums import ActivationType
 from aiter_moe.forward import Routing
+from aiter_moe.tuning.operands import Layer
 from peers import layers
 from peers.layers import Operands
 
@@ -34,17 +35,29 @@ def _by_cpu() -> str:
     return "_C" if torch.cpu._is_avx512_bf16_supported() else "_C_AVX512"
 
 
+def gate_up(rows: torch.Tensor, layer: Layer, axis: int = 1) -> torch.Tensor:
+    """Return gate and up rows as the kernels read them: Swiglu's in turns."""
+    if layer.activation is not ActivationType.Swiglu:
+        return rows.contiguous()
+    return torch.stack(rows.chunk(2, axis), axis + 1).flatten(axis, axis + 1)
+
+
 class Mxfp4:
-    """fused_experts_cpu on packed MXFP4 weights; gate rows before up rows."""
+    """fused_experts_cpu on packed MXFP4 weights."""
 
     def __init__(self, given: Operands, threads: int) -> None:
         torch.set_num_threads(threads)
         _library("_C")
-        self.layer, self.bias1, self.bias2 = given.layer, given.bias1, given.bias2
-        pack, pack_scale = torch.ops._C.convert_weight_packed, torch.ops._C.convert_scale_packed
-        self.w1, self.w2 = pack(given.codes1.clone()), pack(given.codes2.clone())
-        self.s1, self.s2 = pack_scale(given.scales1.clone()), pack_scale(given.scales2.clone())
-        swiglu = given.layer.activation is ActivationType.Swiglu
+        layer, pack = given.layer, torch.ops._C.convert_weight_packed
+        pack_scale = torch.ops._C.convert_scale_packed
+        self.w1, self.s1 = (
+            pack(gate_up(given.codes1, layer)),
+            pack_scale(gate_up(given.scales1, layer)),
+        )
+        self.w2, self.s2 = pack(given.codes2.clone()), pack_scale(given.scales2.clone())
+        self.bias1 = None if given.bias1 is None else gate_up(given.bias1, layer)
+        self.bias2 = given.bias2
+        swiglu = layer.activation is ActivationType.Swiglu
         self.alpha, self.limit = (layers.ALPHA, layers.LIMIT) if swiglu else (None, None)
 
     def take(self, x: torch.Tensor, route: Routing) -> tuple[torch.Tensor, ...]:
@@ -72,20 +85,16 @@ class Dense:
         torch.set_num_threads(threads)
         _library(_by_cpu())
         self.isa = "amx" if torch.cpu._is_amx_tile_supported() else "vec"
-        swiglu = given.layer.activation is ActivationType.Swiglu
-        self.activation = "swigluoai" if swiglu else "silu"
-        made = [given.dense(e) for e in range(given.layer.experts)]
-        self.w1 = self._packed(torch.stack([self._rows(first, swiglu) for first, _ in made]))
-        self.w2 = self._packed(torch.stack([second for _, second in made]))
+        layer = given.layer
+        self.activation = "swigluoai" if layer.activation is ActivationType.Swiglu else "silu"
+        w1, self.w2 = given.stacked(lambda rows: gate_up(rows, layer, axis=0))
+        self.w1 = self._packed(w1)
+        del w1
+        self.w2 = self._packed(self.w2)
         self.bias1 = self.bias2 = None
         if given.bias1 is not None and given.bias2 is not None:
-            rows = torch.stack([self._rows(bias, swiglu) for bias in given.bias1])
-            self.bias1, self.bias2 = rows.bfloat16(), given.bias2.bfloat16()
-
-    @staticmethod
-    def _rows(rows: torch.Tensor, swiglu: bool) -> torch.Tensor:
-        """Return gate and up rows as the kernel reads them: in turns for swigluoai."""
-        return torch.stack(rows.chunk(2), dim=1).flatten(0, 1) if swiglu else rows
+            self.bias1 = gate_up(given.bias1, layer).bfloat16()
+            self.bias2 = given.bias2.bfloat16()
 
     def _packed(self, weight: torch.Tensor) -> torch.Tensor:
         packed = torch.empty_like(weight)

@@ -32,9 +32,7 @@ class Dense:
 
     def load(self, given: Operands) -> None:
         """Lay out the weights."""
-        made = [given.dense(e) for e in range(given.layer.experts)]
-        self.w1 = torch.stack([self.rows(first) for first, _ in made])
-        self.w2 = torch.stack([second for _, second in made])
+        self.w1, self.w2 = given.stacked(self.rows)
 
     def rows(self, rows: torch.Tensor) -> torch.Tensor:
         """Return gate and up rows as the activation reads them: in turns for swigluoai."""

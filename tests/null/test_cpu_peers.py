@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
+import cpu_peers
 import pytest
 import torch
 from peers import install, plot, runner, table
@@ -21,6 +23,7 @@ from peers.reference import checked, compute
 from peers.results import Absence, Cell, Row, Run, deviation
 from peers.runner import Pace
 from peers.torch_dense import Float32
+from peers.usage import busy_seconds, process_seconds
 
 from aiter_moe.enums import ActivationType
 from aiter_moe.formats import dequantise
@@ -140,7 +143,8 @@ def test_an_exception_is_told_and_the_process_lives(tmp_path):
 
 def test_endings():
     assert ending(3) == "ended with status 3"
-    assert ending(-9) == "killed by SIGKILL"
+    assert ending(-11) == "killed by SIGSEGV"
+    assert "memory" in ending(-9)
 
 
 def test_a_class_that_cannot_be_imported_is_told():
@@ -172,7 +176,7 @@ def test_the_page_has_ratios_limits_errors_and_who_is_missing():
             "a4w4 against it"] in lines  # fmt: skip
     assert ["1", "**2**", "4", "1", "0.5", "ggml", "2.00x", "4.00x"] in lines
     assert ["4", "**2**", "4", "-", "0.5", "ggml", "-", "4.00x"] in lines
-    assert ["1", "5", "10.0", "50 %", "100 %", "100", "20 %", "400", "10 %"] in lines
+    assert ["1", "5", "10.0", "0.00", "50 %", "100 %", "100", "20 %", "400", "10 %"] in lines
     a4w4 = next(line for line in lines if line[:1] == ["a4w4"])
     assert a4w4[2:4] == ["1.0e-03", "2.0e-01"]
     assert "vllm: not installed. Install it: `python benchmarks/cpu_peers.py --install x`" in text
@@ -253,3 +257,47 @@ def test_the_reference_is_the_layer():
     assert len(out) == 33
     assert float((out - want["exact"]).norm() / out.norm()) < 1e-5
     assert 1e-2 < float((out - want["quantised"]).norm() / out.norm()) < 0.5
+
+
+def test_memory_and_other_load_are_told():
+    run = example().with_memory(LAYER, {"ggml": 250_000_000})
+    rows = [[cell.strip() for cell in line.split("|")] for line in table.page(run, "").splitlines()]
+    assert next(row for row in rows if row[1:2] == ["ggml"])[3] == "250"
+    assert busy_seconds() >= 0
+    assert process_seconds([os.getpid(), 2**30]) > 0
+
+
+def test_a_resumed_run_keeps_the_rows_of_the_same_tree_alone(tmp_path):
+    run = example()
+    new = dataclasses.replace(run, facts={**run.facts, "date": "later"}, rows=())
+    run.save(tmp_path / "x.json")
+    assert cpu_peers.resumed(tmp_path / "x.json", new).rows == run.rows
+    other = dataclasses.replace(new, facts={"CPU": "two"})
+    assert cpu_peers.resumed(tmp_path / "x.json", other) is other
+    assert cpu_peers.resumed(tmp_path / "none.json", new) is new
+
+
+def test_missing_peers_are_named_with_their_command(tmp_path, monkeypatch, capsys):
+    arguments = ["cpu_peers.py", "--folder", str(tmp_path), "--output", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", arguments)
+    monkeypatch.setattr(cpu_peers, "run_layer", lambda bench, name, results: None)
+    assert cpu_peers.main() == 0
+    text = capsys.readouterr().out
+    for package in PACKAGES:
+        assert f"python benchmarks/cpu_peers.py --install {package.name}" in text
+    absent = Run.from_json((tmp_path / "out.json").read_text()).absences
+    assert {absence.peer for absence in absent} == {p.name for p in PEERS if p.package}
+
+
+def test_ctrl_c_keeps_the_rows_so_far(tmp_path, monkeypatch):
+    arguments = ["cpu_peers.py", "--folder", str(tmp_path), "--output", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", arguments)
+
+    def interrupted(bench, name, results):
+        row = dataclasses.replace(example().rows[0], layer="gptoss-20b")
+        results.keep(results.run.with_row(row))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cpu_peers, "run_layer", interrupted)
+    assert cpu_peers.main() == 130
+    assert len(Run.from_json((tmp_path / "out.json").read_text()).rows) == 1
