@@ -129,7 +129,7 @@ def facts(threads: int) -> dict[str, str]:
 
 
 def resumed(path: Path, new: Run) -> Run:
-    """Return `new` with the rows of a file that the same tree and machine wrote, if there is one."""
+    """Return `new` with the rows that the same tree and machine wrote into a file, if any."""
     try:
         old = Run.from_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, KeyError, TypeError):
