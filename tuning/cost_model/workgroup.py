@@ -77,9 +77,9 @@ def turn_of(kind: Kind, row_tiles: int, weight_tiles: float, waves: int, rest: O
     steps = _STEPS[kind]
     mfma = steps * row_tiles * weight_tiles
     decode = (_CONVERTS + _SCALE_SHIFTS) * weight_tiles if kind is Kind.A16W4 else 0.0
-    gathered = ceil(steps * row_tiles / waves)
+    gathered = steps * row_tiles / waves
     row_scales = ceil(row_tiles / 2) if kind is Kind.A4W4 else 0
-    loads = 2.5 * weight_tiles + row_scales + gathered
+    loads = 2.5 * weight_tiles + row_scales + ceil(gathered)
     reads = steps * row_tiles
     others = rest.base + rest.per_mfma * mfma
     return Turn(
