@@ -90,15 +90,20 @@ __attribute__((noinline)) void add_rows(const Values& w, const float* x, float* 
   __m256 dot[Rows][2];
   AITER_MOE_UNROLL
   for (int m = 0; m < Rows; ++m) dot[m][0] = dot[m][1] = _mm256_setzero_ps();
-  for (int first = 0; first < kBlock; first += 8) {
+  AITER_MOE_ROLLED
+  for (int first = 0; first < kBlock; first += 2) {
     AITER_MOE_UNROLL
-    for (int k = first; k < first + 8; ++k) {
-      const __m256 left = _mm256_load_ps(w.of[k]), right = _mm256_load_ps(w.of[k] + kHalfLanes);
+    for (int k = first; k < first + 2; ++k) {
+      __m256 left = _mm256_load_ps(w.of[k]), right = _mm256_load_ps(w.of[k] + kHalfLanes);
+      keep_in_register(left);  // else every row would load them
+      keep_in_register(right);
       AITER_MOE_UNROLL
       for (int m = 0; m < Rows; ++m) {
         const __m256 activation = _mm256_broadcast_ss(x + m * kBlock + k);
         dot[m][0] = _mm256_fmadd_ps(left, activation, dot[m][0]);
+        keep_in_register(dot[m][0]);
         dot[m][1] = _mm256_fmadd_ps(right, activation, dot[m][1]);
+        keep_in_register(dot[m][1]);
       }
     }
   }
@@ -160,7 +165,7 @@ struct A16W4 {
   static constexpr int kRows = Rows;
   static constexpr int kRowWords = kBlock;
   static constexpr int kActivationBits = 16;
-  static constexpr int kFewRows = 2;
+  static constexpr int kFewRows = 5;
   static constexpr int kRunRows = 6;  // twelve sums, two vectors of weights, one activation
 
   static long words(int rows, int blocks) { return static_cast<long>(kRowWords) * rows * blocks; }

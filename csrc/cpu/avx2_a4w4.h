@@ -97,13 +97,18 @@ __attribute__((noinline)) void add_rows(const Quads& w, const PackedRow* x, floa
   }
   // Unrolled, GCC would add up the products of a sum first, in more registers than there are.
   AITER_MOE_ROLLED
-  for (int quad = 0; quad < 8; ++quad) {
-    const __m256i left = w.of[quad][0], right = w.of[quad][1];
+  for (int first = 0; first < 8; first += 2) {
     AITER_MOE_UNROLL
-    for (int m = 0; m < Rows; ++m) {
-      const __m256i activations = _mm256_set1_epi32(static_cast<int>(x[m].quads[quad]));
-      sums[m][0] = Dot::add(sums[m][0], left, activations);
-      sums[m][1] = Dot::add(sums[m][1], right, activations);
+    for (int quad = first; quad < first + 2; ++quad) {
+      const __m256i left = w.of[quad][0], right = w.of[quad][1];
+      AITER_MOE_UNROLL
+      for (int m = 0; m < Rows; ++m) {
+        const __m256i activations = _mm256_set1_epi32(static_cast<int>(x[m].quads[quad]));
+        sums[m][0] = Dot::add(sums[m][0], left, activations);
+        keep_in_register(sums[m][0]);
+        sums[m][1] = Dot::add(sums[m][1], right, activations);
+        keep_in_register(sums[m][1]);
+      }
     }
   }
   if (!w.plain) [[unlikely]] {

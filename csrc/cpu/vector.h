@@ -37,6 +37,16 @@ using U16 = uint16_t __attribute__((vector_size(kVectorBytes / 2)));
 using F32Memory = float __attribute__((vector_size(kVectorBytes), aligned(4), may_alias));
 using U16Memory = uint16_t __attribute__((vector_size(kVectorBytes / 2), aligned(2), may_alias));
 
+// Keeps GCC from moving sums between registers and memory, or adding them up in another order.
+template <class Vector>
+AITER_MOE_INLINE void keep_in_register(Vector& sum) {
+#if defined(__AVX512VL__)
+  __asm__("" : "+v"(sum));
+#elif defined(__AVX__)
+  __asm__("" : "+x"(sum));
+#endif
+}
+
 AITER_MOE_INLINE F32 splat(float value) { return F32{} + value; }
 
 AITER_MOE_INLINE F32 load(const float* from) { return *reinterpret_cast<const F32Memory*>(from); }
