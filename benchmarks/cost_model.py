@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 
 from aiter_moe.heuristics import get_block_size_M
+from aiter_moe.tuning.cost_model.choose import TIE
 from aiter_moe.tuning.cost_model.constants import LEAST, MOST, Constants
 from aiter_moe.tuning.cost_model.fit import Errors, fit, left_out, log_errors
 from aiter_moe.tuning.cost_model.fitted import FITTED
 from aiter_moe.tuning.cost_model.observations import Observation, Table, observations, read_tables
 from aiter_moe.tuning.cost_model.ranking import Agreement, Ranked, rank, spearman
 
-TIE = 0.03
 SMALL_AND_LARGE = ((1, 4), (8, 64), (128, 1024), (2048, 32768))
 
 READING = """\

@@ -11,20 +11,25 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from aiter_moe.configs import schema
 from aiter_moe.configs.provenance import template_hash
 from aiter_moe.configs.reader import read_tuned
-from aiter_moe.configs.schema import MODEL_SOURCE
-from aiter_moe.configs.table import Key, Row
+from aiter_moe.configs.table import ConfigTable, Key, Row
 from aiter_moe.configs.writer import write_rows
 from aiter_moe.errors import UnsupportedProblemError
+from aiter_moe.plan import make_plan
 from aiter_moe.problem import Problem
 from aiter_moe.targets.base import DeviceFacts
-from aiter_moe.tuning.cost_model.choose import Predicted, choose
-from aiter_moe.tuning.report import Table
+from aiter_moe.tuning.candidates import Candidate
+from aiter_moe.tuning.cost_model.choose import Predicted, choose, predict
+from aiter_moe.tuning.figures import UNTUNED_US
+from aiter_moe.tuning.report import MISSING, Table
 
 BOUNDS = ("bound1", "bound2")
 """Columns that say what takes longest in a stage."""
-HEADER = ("kind", "tokens", "block_m", "ksplit", "us1", "us2", "us", "bound by", "and by")
+HEADER = (
+    "kind", "tokens", "block_m", "ksplit", "us1", "us2", "us", "bound by", "and by", "untuned",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +58,19 @@ class Refused:
     reason: str
 
 
+def untuned_us(problem: Problem, facts: DeviceFacts) -> float | None:
+    """Return the predicted time of both stages of what runs without a table."""
+    plan = make_plan(problem, facts, ConfigTable())
+    pair = Candidate(plan.stage1, plan.ksplit), Candidate(plan.stage2)
+    times = [predict(problem, candidate, facts) for candidate in pair]
+    return None if None in times else sum(time.us for time in times if time is not None)
+
+
 def predicted_row(problem: Problem, facts: DeviceFacts, found: Predicted) -> Row:
     """Return the CSV row of a choice; its times are those of the stages, as measured ones are."""
     first, second = found.stage1, found.stage2
+    untuned = schema.format_number(untuned_us(problem, facts))
+    bounds = zip(BOUNDS, (first.time.bound, second.time.bound), strict=True)
     return Row(
         key=Key.of(problem, facts),
         block_m=first.candidate.block_m,
@@ -65,9 +80,9 @@ def predicted_row(problem: Problem, facts: DeviceFacts, found: Predicted) -> Row
         us1=first.time.us,
         us2=second.time.us,
         us=first.time.us + second.time.us,
-        source=MODEL_SOURCE,
+        source=schema.MODEL_SOURCE,
         template_hash=template_hash(facts.gfx),
-        extra=tuple(zip(BOUNDS, (first.time.bound, second.time.bound), strict=True)),
+        extra=((UNTUNED_US, untuned), *bounds),
     )
 
 
@@ -109,14 +124,16 @@ def predict_rows(
 
 
 def predicted_table(rows: Sequence[Row]) -> Table:
-    """Return the table of predicted rows: choice, times, and what bounds each stage."""
+    """Return the table of predicted rows: choice, times, bounds, and the time without the row."""
     return Table(HEADER, tuple(_line(row) for row in rows))
 
 
 def _line(row: Row) -> tuple[str, ...]:
-    bounds = dict(row.extra)
+    told = dict(row.extra)
     times = (f"{us or 0.0:.1f}" for us in (row.us1, row.us2, row.us))
+    untuned = told.get(UNTUNED_US, "")
     return (
         str(row.key.problem().kind), str(row.key.token), str(row.block_m), str(row.ksplit),
-        *times, *(bounds.get(name, "-") for name in BOUNDS),
+        *times, *(told.get(name, MISSING) for name in BOUNDS),
+        f"{float(untuned):.1f}" if untuned else MISSING,
     )  # fmt: skip

@@ -26,8 +26,8 @@ from aiter_moe.tuning.cost_model.stage_time import StageTime, stage_time
 from aiter_moe.tuning.cost_model.tiles import workgroup_of
 from aiter_moe.tuning.cost_model.work import stage_work
 
-TIE = 0.01
-"""Times of pairs that differ by less are equal: the simplest of them is taken."""
+TIE = 0.03
+"""Times of pairs that differ by less are equal: the model tells them apart no better."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,11 @@ class Predicted:
     stage1: Timed
     stage2: Timed
     steps_us: float
+
+    @property
+    def candidates(self) -> tuple[Candidate, Candidate]:
+        """Both kernels."""
+        return self.stage1.candidate, self.stage2.candidate
 
     @property
     def us(self) -> float:
@@ -93,9 +98,10 @@ def predict(problem: Problem, candidate: Candidate, facts: DeviceFacts) -> Stage
 
 
 def choose(problem: Problem, facts: DeviceFacts) -> Predicted:
-    """Return the pair with the least predicted time; of equals the one that is simplest.
+    """Return the pair with the least predicted time.
 
-    Simplest: the smallest ksplit, then block_m, then names, as among measured ones.
+    Of equals the one that runs without a table, else the smallest ksplit, then block_m, then names,
+    as among measured ones.
 
     Raises
     ------
@@ -107,7 +113,15 @@ def choose(problem: Problem, facts: DeviceFacts) -> Predicted:
         make_plan(problem, facts, ConfigTable())  # raises with the reason per kernel
         raise UnsupportedProblemError(f"the cost model of {facts.gfx} knows no kernels for it")
     most = min(pair.us for pair in found) * (1 + TIE)
-    return min((pair for pair in found if pair.us <= most), key=_simplest)
+    plan = make_plan(problem, facts, ConfigTable())
+    untuned = Candidate(plan.stage1, plan.ksplit), Candidate(plan.stage2)
+
+    def rank(pair: Predicted) -> tuple[object, ...]:
+        first, second = pair.candidates
+        names = (first.instance.name, second.instance.name)
+        return (pair.candidates != untuned, first.ksplit, first.block_m, names)
+
+    return min((pair for pair in found if pair.us <= most), key=rank)
 
 
 def pairs(problem: Problem, facts: DeviceFacts) -> list[Predicted]:
@@ -145,8 +159,3 @@ def _steps(problem: Problem, first: Timed, second: Timed) -> int:
     plan = Plan(problem, one, two, one.block_m, first.candidate.ksplit, skips, "cost model")
     symbols = chain(plan)
     return sum(name.startswith(PREFIX) and not name.startswith(REDUCE) for name in symbols)
-
-
-def _simplest(pair: Predicted) -> tuple[object, ...]:
-    first, second = pair.stage1.candidate, pair.stage2.candidate
-    return (first.ksplit, first.block_m, first.instance.name, second.instance.name)
