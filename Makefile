@@ -45,7 +45,7 @@ build: $(VENV)/.ready  ## compile the whole gfx950 catalogue
 	@$(BIN)/aiter-moe build --target gfx950
 
 bench: $(VENV)/.ready  ## whole MoE layers on this CPU beside peers; PEERS=all installs them first
-	@$(if $(PEERS),$(BIN)/python benchmarks/cpu_peers.py --install $(PEERS))
+	@$(if $(PEERS),$(BIN)/python benchmarks/cpu_peers.py --install $(PEERS) || echo "going on without")
 	@$(BIN)/python benchmarks/cpu_peers.py $(BENCH)
 
 clean:           ## remove the environment and build folders (the kernel cache stays)

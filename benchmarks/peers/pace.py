@@ -46,7 +46,7 @@ class Dense:
             self.biases = [part.bfloat16().contiguous() for part in parts]
 
     def take(self, x: torch.Tensor, route: Routing) -> tuple[torch.Tensor, ...]:
-        """Return bf16 rows, int64 experts, bf16 factors."""
+        """Return bf16 rows, int64 experts, float32 factors."""
         return x, route.ids.long(), route.weights.contiguous()
 
     def run(self, taken: tuple[torch.Tensor, ...]) -> torch.Tensor:

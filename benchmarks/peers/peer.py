@@ -52,6 +52,8 @@ class Peer:
     needs : tuple of str
         Names of /proc/cpuinfo without which it may fail. It is tried all the same; these explain
         a failure.
+    unless : str
+        A name of /proc/cpuinfo: where the CPU has it, the column is left out.
     settings : mapping
         Environment variables of its process.
     """
@@ -62,6 +64,7 @@ class Peer:
     package: Package | None = None
     ours: bool = False
     needs: tuple[str, ...] = ()
+    unless: str = ""
     settings: Mapping[str, str] = field(default_factory=dict)
 
 
