@@ -54,8 +54,7 @@ ROW_ALIGNMENT = 16
 SUM_ALIGNMENT = 4
 
 
-# Compared by identity, which is quick: options are part of what calls are found by.
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class Options:
     """Everything of a call that is not a tensor.
 

@@ -6,18 +6,21 @@ What happens after the checks is `aiter_moe.forward`.
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import torch
 
 from aiter_moe import checks, known_calls
 from aiter_moe.enums import ActivationType, GateMode, QuantType
 from aiter_moe.errors import ArgumentError, DtypeError
 from aiter_moe.forward import Options, Routing, plan_moe
+from aiter_moe.known_calls import KnownCall, Operands
 from aiter_moe.layouts import Layout, PackedWeight
 from aiter_moe.pipeline import Experts
 from aiter_moe.targets.registry import Target, running_target
 from aiter_moe.weights import FlatWeight, flat_weight, given_weight, kernel_experts, row_order
+
+# Asked on every call: found once.
+_is_compiling = torch.compiler.is_compiling
+_dispatch_modes = torch._C._len_torch_dispatch_stack
 
 
 @torch.library.custom_op("aiter_moe::fused_moe", mutates_args=())
@@ -52,13 +55,12 @@ def _fused_moe_op(  # noqa: PLR0913, PLR0917 - an operator takes flat arguments
     target: str | None,
 ) -> torch.Tensor:
     rows1, cols1, rows2, cols2 = sizes
-    experts = Experts(
+    operands = Operands(
+        hidden_states, a1_scale,
         PackedWeight(w1, w1_scale, Layout[layout1], rows1, cols1),
         PackedWeight(w2, w2_scale, Layout[layout2], rows2, cols2),
-        bias1,
-        bias2,
-        GateMode(gate_mode),
-    )
+        bias1, bias2, topk_weight, topk_ids, expert_mask, num_local_tokens, None,
+    )  # fmt: skip
     hidden_pad, intermediate_pad = pads
     options = Options(
         activation=ActivationType(activation), dtype=dtype, q_dtype_a=q_dtype_a,
@@ -67,8 +69,7 @@ def _fused_moe_op(  # noqa: PLR0913, PLR0917 - an operator takes flat arguments
         skip_inter_quant=skip_inter_quant, swiglu_limit=swiglu_limit, beta=beta,
         linear_beta=linear_beta, target=target,
     )  # fmt: skip
-    routing = Routing(topk_weight, topk_ids, expert_mask, num_local_tokens)
-    return _run(hidden_states, a1_scale, experts, routing, options)
+    return _run(operands, operands.experts(GateMode(gate_mode)), options)
 
 
 @_fused_moe_op.register_fake
@@ -201,18 +202,21 @@ def fused_moe(  # noqa: PLR0913, PLR0917 - aiter's signature
         raise ArgumentError(
             "a2_scale was given, but scales of the MXFP4 intermediate are computed; leave it out"
         )
-    traced = _is_traced()
-    options, order = (_settings if traced else _settings_once)(
-        quant_type, gate_mode, hidden_states.dtype, dtype, activation, q_dtype_a,
-        bool(doweight_stage1), hidden_pad, intermediate_pad, block_size_M, splitk,
-        skip_inter_quant, _number(swiglu_limit), _number(beta), _number(linear_beta), target,
-    )  # fmt: skip
     if isinstance(num_local_tokens, int):
         num_local_tokens = torch.tensor(
             [num_local_tokens], dtype=torch.int32, device=topk_ids.device
         )
-    routing = Routing(topk_weight, topk_ids, expert_mask, num_local_tokens)
-    if traced:
+    given = (
+        quant_type, gate_mode, dtype, activation, q_dtype_a, doweight_stage1, hidden_pad,
+        intermediate_pad, block_size_M, splitk, skip_inter_quant,
+        None if swiglu_limit is None else float(swiglu_limit),
+        None if beta is None else float(beta),
+        None if linear_beta is None else float(linear_beta),
+        target,
+    )  # fmt: skip
+    if _is_traced():
+        options, order = _settings(hidden_states.dtype, *given)
+        routing = Routing(topk_weight, topk_ids, expert_mask, num_local_tokens)
         flat1 = flat_weight(w1, w1_scale, order, "w1")
         flat2 = flat_weight(w2, w2_scale, None, "w2")
         checks.check_output(output, (topk_ids.shape[0], flat2.rows), options.dtype)
@@ -221,16 +225,33 @@ def fused_moe(  # noqa: PLR0913, PLR0917 - aiter's signature
             hidden_states, a1_scale, (flat1, flat2), order, (bias1, bias2), routing, options
         )
         return result if output is None else output.copy_(result)
-    first = given_weight(w1, w1_scale, order, "w1")
-    second = given_weight(w2, w2_scale, None, "w2")
+    if type(w1) is not PackedWeight or w1_scale is not None:
+        w1 = given_weight(w1, w1_scale, _order(gate_mode), "w1")
+    if type(w2) is not PackedWeight or w2_scale is not None:
+        w2 = given_weight(w2, w2_scale, None, "w2")
+    operands = Operands(
+        hidden_states, a1_scale, w1, w2, bias1, bias2, topk_weight, topk_ids, expert_mask,
+        num_local_tokens, output,
+    )  # fmt: skip
+    key = known_calls.call_key(given, operands)
+    known = known_calls.find(key)
+    if known is not None:
+        return known.run(operands)
+    options, order = _settings(hidden_states.dtype, *given)
+    # packed weights were not looked at yet
+    first, second = given_weight(w1, None, order, "w1"), given_weight(w2, None, None, "w2")
     experts = Experts(first, second, bias1, bias2, row_order(first.layout, order))
-    return _run(hidden_states, a1_scale, experts, routing, options, output)
+    return _run(operands, experts, options, key)
+
+
+def _order(gate_mode: GateMode | str | None) -> GateMode | None:
+    return None if gate_mode is None else checks.gate_order(gate_mode)
 
 
 def _settings(  # noqa: PLR0913, PLR0917 - what fused_moe was given
+    hidden_dtype: torch.dtype,
     quant_type: QuantType | int,
     gate_mode: GateMode | str | None,
-    hidden_dtype: torch.dtype,
     dtype: torch.dtype | None,
     activation: ActivationType | int,
     q_dtype_a: torch.dtype | None,
@@ -247,12 +268,12 @@ def _settings(  # noqa: PLR0913, PLR0917 - what fused_moe was given
 ) -> tuple[Options, GateMode | None]:
     """Check what is not a tensor, and return it."""
     checks.check_quant_type(quant_type)
-    order = None if gate_mode is None else checks.gate_order(gate_mode)
+    order = _order(gate_mode)
     options = Options(
         dtype=_output_dtype(hidden_dtype, dtype),
         activation=checks.activation_type(activation),
         q_dtype_a=q_dtype_a,
-        doweight_stage1=doweight_stage1,
+        doweight_stage1=bool(doweight_stage1),
         hidden_pad=hidden_pad,
         intermediate_pad=intermediate_pad,
         block_m=block_m if block_m and block_m > 0 else None,
@@ -266,45 +287,29 @@ def _settings(  # noqa: PLR0913, PLR0917 - what fused_moe was given
     return options, order
 
 
-# The same options for the same arguments. Nothing that is traced may call it.
-_settings_once = lru_cache(maxsize=1024)(_settings)
-
-
-def _number(given: float | None) -> float | None:
-    return None if given is None else float(given)
-
-
 def _run(
-    hidden: torch.Tensor,
-    a1_scale: torch.Tensor | None,
-    experts: Experts,
-    routing: Routing,
-    options: Options,
-    output: torch.Tensor | None = None,
+    operands: Operands, experts: Experts, options: Options, key: known_calls.Key | None = None
 ) -> torch.Tensor:
-    """Run a layer as calls like it ran before, or check all operands and plan it first."""
-    key = known_calls.call_key(hidden, a1_scale, experts, routing, options, output)
-    known = known_calls.find(key)
-    if known is not None:
-        checks.check_overlap(output, hidden)
-        if known.converts:
-            experts = kernel_experts(experts, known.target)
-        return known.forward.run(hidden, a1_scale, experts, routing, output)
-    _check(hidden, a1_scale, experts, routing, options)
+    """Check all operands, lay weights out for the target where they are not yet, and run."""
+    hidden, scale, output = operands.hidden, operands.a1_scale, operands.output
+    routing = operands.routing()
+    _check(hidden, scale, experts, routing, options)
     checks.check_output(output, (hidden.shape[0], experts.w2.rows), options.dtype)
     checks.check_overlap(output, hidden)
     given = options.target
     target = given if isinstance(given, Target) else running_target(given)
     laid_out = kernel_experts(experts, target)
-    forward = plan_moe(hidden, a1_scale, laid_out, routing, options, target)
-    converts = laid_out.w1 is not experts.w1 or laid_out.w2 is not experts.w2
-    known_calls.remember(key, known_calls.KnownCall(forward, target, converts))
-    return forward.run(hidden, a1_scale, laid_out, routing, output)
+    forward = plan_moe(hidden, scale, laid_out, routing, options, target)
+    if key is not None:
+        converts = laid_out.w1 is not experts.w1 or laid_out.w2 is not experts.w2
+        known = KnownCall(forward, target, experts.gate_mode, converts, operands.plain)
+        known_calls.remember(key, known)
+    return forward.run(hidden, scale, laid_out, routing, output)
 
 
 def _is_traced() -> bool:
     """Say whether somebody records or imitates what runs, so that it must be one operator."""
-    return torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() > 0
+    return _is_compiling() or _dispatch_modes() > 0
 
 
 def _output_dtype(hidden: torch.dtype, dtype: torch.dtype | None) -> torch.dtype:
