@@ -8,7 +8,7 @@ weights; `aiter_moe.prepare` at load avoids it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from threading import Lock
 from typing import NamedTuple
 from weakref import ReferenceType, WeakKeyDictionary, ref
@@ -133,7 +133,9 @@ def kernel_experts(experts: Experts, target: Target) -> Experts:
     gfx, order = target.facts.gfx, experts.gate_mode
     w1 = _converted_once(experts.w1, kernel_layout(gfx, "w1", order), "w1")
     w2 = _converted_once(experts.w2, kernel_layout(gfx, "w2", order), "w2")
-    return replace(experts, w1=w1, w2=w2)
+    if w1 is experts.w1 and w2 is experts.w2:
+        return experts
+    return Experts(w1, w2, experts.bias1, experts.bias2, order)
 
 
 class FlatWeight(NamedTuple):

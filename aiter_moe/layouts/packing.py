@@ -99,20 +99,23 @@ def check_packing(codes: torch.Tensor, scales: torch.Tensor, packing: Packing) -
     if codes.device != scales.device:
         raise LayoutError(f"codes are on {codes.device}, scales on {scales.device}")
     check_rows(packing.layout, packing.rows)
-    layout, experts = packing.layout, codes.shape[0]
-    wanted, wanted_scales = physical_shapes(packing, experts)
-    size = f"{layout} of {experts} x {packing.rows} x {packing.cols} elements"
-    if packing.cols % MX_BLOCK or tuple(codes.shape) != wanted:
+    wanted, wanted_scales = physical_shapes(packing, codes.shape[0])
+    if packing.cols % MX_BLOCK or codes.shape != wanted:
         raise LayoutError(
-            f"{size} has codes [E, {wanted[1]}, {wanted[2]}] (K a multiple of {MX_BLOCK}, padded "
-            f"to {COLS_MULTIPLE} when shuffled; N padded to {PANEL_ROWS} in panels), found "
-            f"{_describe(codes)}"
+            f"{_size(codes, packing)} has codes [E, {wanted[1]}, {wanted[2]}] (K a multiple of "
+            f"{MX_BLOCK}, padded to {COLS_MULTIPLE} when shuffled; N padded to {PANEL_ROWS} in "
+            f"panels), found {_describe(codes)}"
         )
     if scales.shape[0] < wanted_scales[0] or scales.shape[1] != wanted_scales[1]:
-        where = " (they lie among the codes)" if layout.is_panel else ""
+        where = " (they lie among the codes)" if packing.layout.is_panel else ""
         raise LayoutError(
-            f"{size} has scales {list(wanted_scales)}{where}, found {_describe(scales)}"
+            f"{_size(codes, packing)} has scales {list(wanted_scales)}{where}, found "
+            f"{_describe(scales)}"
         )
+
+
+def _size(codes: torch.Tensor, packing: Packing) -> str:
+    return f"{packing.layout} of {codes.shape[0]} x {packing.rows} x {packing.cols} elements"
 
 
 def _describe(x: torch.Tensor) -> str:

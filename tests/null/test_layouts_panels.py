@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import runpy
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -90,6 +93,12 @@ def test_every_layout_becomes_panels_and_comes_back(experts, rows, groups, layou
     back = there.to_layout(layout)
     assert torch.equal(back.codes, weight.codes)
     assert torch.equal(back.scales, weight.scales)
+
+
+def test_the_picture_in_the_manual_is_what_a_packed_weight_shows():
+    docs = Path(__file__).resolve().parents[2] / "docs"
+    drawn = runpy.run_path(str(docs / "panels.py"))["picture"]()
+    assert (docs / "panels.svg").read_text(encoding="utf-8") == drawn
 
 
 def test_panels_take_any_number_of_rows_and_gate_up_panels_whole_blocks_of_both():
