@@ -15,17 +15,26 @@ from pathlib import Path
 
 import numpy as np
 
+from aiter_moe.enums import Kind
 from aiter_moe.heuristics import get_block_size_M
 from aiter_moe.tuning.cost_model.choose import TIE
 from aiter_moe.tuning.cost_model.constants import LEAST, MOST, Constants
-from aiter_moe.tuning.cost_model.fit import Errors, fit, left_out, log_errors
+from aiter_moe.tuning.cost_model.fit import Errors, fit, left_out, log_errors, predicted_us
 from aiter_moe.tuning.cost_model.fitted import FITTED
-from aiter_moe.tuning.cost_model.observations import Observation, Table, observations, read_tables
+from aiter_moe.tuning.cost_model.observations import (
+    Observation,
+    Table,
+    model_of,
+    observations,
+    read_tables,
+)
 from aiter_moe.tuning.cost_model.ranking import Agreement, Ranked, rank, spearman
 
+Shape = tuple[int | Kind, ...]
 SMALL_AND_LARGE = ((1, 4), (8, 64), (128, 1024), (2048, 32768))
 
 READING = """\
+* Left out: every model predicted with constants fitted to the tables of the other models.
 * A table holds the fastest kernel of every problem alone. So errors are those of predicting the
   winner's time; how far off a slow kernel's time would be is not known.
 * Copies are left out (rows of another expert count with the very same times), and rows of
@@ -39,10 +48,13 @@ RANKING = """\
 For every a4w4 row with a block_m of 32, 64 or 128 the model times FlyDSL's tiles of each block_m
 and names the best. "near" is at most one step of a factor 2. "tie" is a row's block_m that the
 model puts within 3 % of its favourite: tables do not say how close the second was, and tuners
-choose within the noise. Left out: constants fitted without the row's table. Beside it aiter's own
-heuristic for untuned problems (`get_block_size_M`), and the best choice that looks at the rows of
-an expert alone, by two thresholds fitted to these very rows: what a rule of one figure can reach,
-knowing the answers."""
+choose within the noise. Left out: constants fitted without the model's tables. Beside it aiter's
+own heuristic for untuned problems (`get_block_size_M`), and the best choice that looks at the rows
+of an expert alone, by two thresholds fitted to these very rows: what a rule of one figure can
+reach, knowing the answers."""
+KINDS = """\
+The one place where tables hold two times of one problem: Kimi-K3's shape with fp4 and with bf16
+activations, both stages together."""
 
 
 def markdown(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
@@ -73,11 +85,11 @@ def constants_table(constants: Constants) -> str:
 def errors_table(
     found: Sequence[Observation], errors: np.ndarray, without: dict[str, np.ndarray]
 ) -> str:
-    """Return errors by table: of the fit, and with constants fitted to the other tables."""
+    """Return errors by table: of the fit, and with constants fitted to other models' tables."""
     lines = []
-    for model in sorted(without):
-        own = [e for e, o in zip(errors, found, strict=True) if o.model == model]
-        lines.append((model, *error_cells(own), *error_cells(without[model])[1:]))
+    for table in sorted(without):
+        own = [e for e, o in zip(errors, found, strict=True) if o.table == table]
+        lines.append((table, *error_cells(own), *error_cells(without[table])[1:]))
     everything = np.concatenate(list(without.values()))
     lines.append(("all", *error_cells(errors), *error_cells(everything)[1:]))
     header = ("table", "times", "median", "ninth decile", "bias", "left out: median",
@@ -143,8 +155,35 @@ def agreement_table(rows: Sequence[Ranked], without: Sequence[Ranked]) -> str:
     return markdown(header, lines)
 
 
+def both_stages(tables: Iterable[Table], constants: Constants) -> dict[Shape, list[float]]:
+    """Return measured and predicted time of both stages by shape and kind, where both are told."""
+    found: dict[Shape, list[float]] = {}
+    for observation in (o for table in tables for o in observations(table)):
+        p = observation.problem
+        sums = found.setdefault((p.model_dim, p.inter_dim, p.experts, p.token, p.kind), [0.0, 0.0])
+        sums[0] += observation.us
+        sums[1] += predicted_us(observation, constants)
+    return found
+
+
+def kinds_table(tables: Iterable[Table], constants: Constants) -> str:
+    """Return the time of a4w4 over that of a16w4 where tables have both, measured and predicted."""
+    found = both_stages(tables, constants)
+    lines, off = [], []
+    for *shape, kind in sorted(found, key=str):
+        other = found.get((*shape, Kind.A16W4))
+        if kind is Kind.A4W4 and other is not None:
+            fp4 = found[(*shape, kind)]
+            measured, predicted = (a / b for a, b in zip(fp4, other, strict=True))
+            off.append(abs(predicted / measured - 1))
+            lines.append((str(shape[-1]), f"{measured:.2f}", f"{predicted:.2f}"))
+    lines.sort(key=lambda line: int(line[0]))
+    lines.append(("median error", "", percent(float(np.median(off)))))
+    return markdown(("tokens", "a4w4 / a16w4, measured", "predicted"), lines)
+
+
 def ranked(tables: Sequence[Table], constants: dict[str, Constants]) -> list[Ranked]:
-    return [found for table in tables for found in rank(table.rows, constants[table.model])]
+    return [r for table in tables for r in rank(table.rows, constants[model_of(table.name)])]
 
 
 def main() -> None:
@@ -155,8 +194,8 @@ def main() -> None:
     constants, others = fit(found), left_out(found)
     errors = log_errors(found, constants)
     without = {
-        model: log_errors([o for o in found if o.model == model], fitted)
-        for model, fitted in others.items()
+        table.name: log_errors(list(observations(table)), others[model_of(table.name)])
+        for table in tables
     }
     print("# The cost model of gfx950 against public measurements\n")
     print("`python benchmarks/cost_model.py --data aiter/configs/model_configs`\n")
@@ -168,8 +207,9 @@ def main() -> None:
     print("\n", split_table(found, errors, "stage", lambda o: o.stage), sep="")
     print("\n", split_table(found, errors, "tokens", token_span), sep="")
     print("\n## Choices of block_m\n", RANKING, "", sep="\n")
-    rows = ranked(tables, dict.fromkeys((t.model for t in tables), constants))
+    rows = ranked(tables, dict.fromkeys(others, constants))
     print(agreement_table(rows, ranked(tables, others)))
+    print("\n## Operands at one shape\n", KINDS, "", kinds_table(tables, constants), sep="\n")
     print("\n## How to read this\n", READING, sep="\n")
 
 

@@ -39,11 +39,11 @@ def tune_by_model(target: str, problems: Sequence[Problem], output: Path, *, aga
     from aiter_moe.configs.table import Row
     from aiter_moe.targets.registry import running_target
     from aiter_moe.tuning import report
-    from aiter_moe.tuning.cost_model.choose import gpu_of
+    from aiter_moe.tuning.cost_model.choose import model_of
     from aiter_moe.tuning.predicted import predict_rows, predicted_table
 
     facts = running_target(target).facts
-    gpu_of(facts)  # refuses a target without a model before anything is written
+    model_of(facts)  # refuses a target without a model before anything is written
     found = list(predict_rows(problems, facts, output, again=again))
     rows = [row for row in found if isinstance(row, Row)]
     refused = [other for other in found if not isinstance(other, Row)]

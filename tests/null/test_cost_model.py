@@ -270,7 +270,7 @@ def public_tables():
 def test_committed_constants_predict_public_measurements():
     tables = public_tables()
     told = FITTED["gfx950"]
-    assert {t.model: len(t.rows) for t in tables} == told.tables
+    assert {t.name: len(t.rows) for t in tables} == told.tables
     found = [o for table in tables for o in observations(table)]
     assert len(found) == told.observations
     errors = Errors.of(log_errors(found, told.constants))
@@ -287,7 +287,7 @@ def test_committed_constants_choose_block_m_as_tables_do():
 
 
 def test_a_fit_to_one_table_predicts_it():
-    table = next(t for t in public_tables() if t.model == "glm5_fp4")
+    table = next(t for t in public_tables() if t.name == "glm5_fp4")
     found = list(observations(table))[::3]
     fitted = fit(found)
     assert isinstance(fitted, Constants)

@@ -21,7 +21,7 @@ from aiter_moe.errors import UnsupportedProblemError
 from aiter_moe.plan import make_plan
 from aiter_moe.problem import LARGE_TIER, MAX_TIER
 from aiter_moe.targets.base import DeviceFacts
-from aiter_moe.tuning.cost_model.choose import TIE, choose, pairs
+from aiter_moe.tuning.cost_model.choose import TIE, choose, model_of, pairs
 from aiter_moe.tuning.cost_model.fitted import FITTED
 from aiter_moe.tuning.model_shapes import MODELS, packaged
 from aiter_moe.tuning.predicted import BOUNDS, Refused, predict_rows, predicted_table
@@ -85,6 +85,9 @@ def test_fewer_compute_units_take_longer():
     half = DeviceFacts("gfx950", 128)
     for asked in PROBLEMS:
         assert choose(asked, half).us >= choose(asked, FACTS).us
+    _, whole = model_of(FACTS)
+    _, part = model_of(half)
+    assert (part.memory_tb_s, part.launch1_us) == (whole.memory_tb_s / 2, whole.launch1_us)
 
 
 # The file

@@ -20,6 +20,7 @@ from aiter_moe.plan import Plan, make_plan
 from aiter_moe.problem import Problem
 from aiter_moe.targets.base import DeviceFacts
 from aiter_moe.tuning.candidates import Candidate, candidates
+from aiter_moe.tuning.cost_model.constants import Constants
 from aiter_moe.tuning.cost_model.device import GPUS, Gpu
 from aiter_moe.tuning.cost_model.fitted import FITTED
 from aiter_moe.tuning.cost_model.stage_time import StageTime, stage_time
@@ -66,8 +67,8 @@ class Predicted:
         return self.stage1.time.us + self.stage2.time.us + self.steps_us
 
 
-def gpu_of(facts: DeviceFacts) -> Gpu:
-    """Return the figures of a device, with as many compute units as it has.
+def model_of(facts: DeviceFacts) -> tuple[Gpu, Constants]:
+    """Return the figures and constants of a device, or of the part of it that `facts` have.
 
     Raises
     ------
@@ -79,7 +80,9 @@ def gpu_of(facts: DeviceFacts) -> Gpu:
             f"there is no cost model of {facts.gfx}: public measurements are of "
             f"{', '.join(FITTED)}; give --target {next(iter(FITTED))}"
         )
-    return replace(GPUS[facts.gfx], compute_units=facts.cu_num)
+    whole, constants = GPUS[facts.gfx], FITTED[facts.gfx].constants
+    share = min(1.0, facts.cu_num / whole.compute_units)
+    return replace(whole, compute_units=facts.cu_num), constants.of_share(share)
 
 
 def predict(problem: Problem, candidate: Candidate, facts: DeviceFacts) -> StageTime | None:
@@ -90,11 +93,11 @@ def predict(problem: Problem, candidate: Candidate, facts: DeviceFacts) -> Stage
     UnsupportedProblemError
         If nothing was fitted for the device.
     """
-    gpu = gpu_of(facts)
+    gpu, constants = model_of(facts)
     group = workgroup_of(candidate.instance, candidate.ksplit)
     if group is None:
         return None
-    return stage_time(stage_work(problem, group), group, gpu, FITTED[facts.gfx].constants)
+    return stage_time(stage_work(problem, group), group, gpu, constants)
 
 
 def choose(problem: Problem, facts: DeviceFacts) -> Predicted:
@@ -132,15 +135,14 @@ def pairs(problem: Problem, facts: DeviceFacts) -> list[Predicted]:
     UnsupportedProblemError
         If nothing was fitted for the device.
     """
-    gpu_of(facts)
+    _, constants = model_of(facts)
     timed = [
         Timed(candidate, time)
         for candidate in candidates(problem, facts)
         if _is_own(candidate) and (time := predict(problem, candidate, facts)) is not None
     ]
-    start = FITTED[facts.gfx].constants.launch1_us
     return [
-        Predicted(first, second, start * _steps(problem, first, second))
+        Predicted(first, second, constants.launch1_us * _steps(problem, first, second))
         for first in timed
         for second in timed
         if pair_refusal(first.candidate.instance, second.candidate.instance) is None

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,11 @@ class Constants:
     atomic_tb_s: float
     sum_tb_s: float
     overlap: float
+
+    def of_share(self, share: float) -> Constants:
+        """Return those of a part of the device, which has its share of memory and caches."""
+        rates = ("memory_tb_s", "weights_tb_s", "rows_tb_s", "atomic_tb_s", "sum_tb_s")
+        return replace(self, **{name: getattr(self, name) * share for name in rates})
 
     def values(self) -> tuple[float, ...]:
         """Return the constants in the order of the fields."""

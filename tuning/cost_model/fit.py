@@ -61,6 +61,6 @@ class Errors:
 
 
 def left_out(observations: Sequence[Observation]) -> dict[str, Constants]:
-    """Return, for every table, the constants fitted to all others."""
+    """Return, for every model, the constants fitted to the tables of all others."""
     models = sorted({o.model for o in observations})
     return {m: fit([o for o in observations if o.model != m]) for m in models}

@@ -26,8 +26,8 @@ class Fitted:
     observations : int
         Stage times that were fitted.
     median_error, left_out_error : float
-        Median of |predicted / measured - 1|: of the fit, and of every table predicted with
-        constants fitted to the others.
+        Median of |predicted / measured - 1|: of the fit, and of every model predicted with
+        constants fitted to the tables of the others.
     """
 
     constants: Constants

@@ -35,7 +35,7 @@ class Observation:
 
     Attributes
     ----------
-    model : str
+    table : str
         The table's name.
     row : Row
         As read.
@@ -47,11 +47,16 @@ class Observation:
         Measured.
     """
 
-    model: str
+    table: str
     row: Row
     problem: Problem
     parts: tuple[Part, ...]
     us: float
+
+    @property
+    def model(self) -> str:
+        """The model that the table is about."""
+        return model_of(self.table)
 
     @property
     def stage(self) -> str:
@@ -63,9 +68,14 @@ class Observation:
 class Table:
     """The rows of one public table that hold a measurement of two stages."""
 
-    model: str
+    name: str
     rows: tuple[Row, ...]
     left_out: int
+
+
+def model_of(table: str) -> str:
+    """Return the model that a table is about: what its name begins with."""
+    return table.partition("_")[0]
 
 
 def read_tables(folder: Path) -> list[Table]:
@@ -81,8 +91,8 @@ def _table(path: Path) -> Table:
     for row in found:
         if not row.run_1stage and row.us1:
             kept.setdefault((row.us1, row.us2), row)
-    model = path.name.removesuffix(SUFFIX)
-    return Table(model, tuple(kept.values()), len(found) - len(kept))
+    name = path.name.removesuffix(SUFFIX)
+    return Table(name, tuple(kept.values()), len(found) - len(kept))
 
 
 def problem_of(row: Row) -> Problem:
@@ -101,8 +111,8 @@ def observations(table: Table) -> Iterator[Observation]:
         first, second = stages
         if row.us1 and not row.us2:
             if first and second:
-                yield Observation(table.model, row, problem, (first, second), row.us1)
+                yield Observation(table.name, row, problem, (first, second), row.us1)
             continue
         for part, us in ((first, row.us1), (second, row.us2)):
             if part and us:
-                yield Observation(table.model, row, problem, (part,), us)
+                yield Observation(table.name, row, problem, (part,), us)
