@@ -15,12 +15,14 @@ from reference import MoeProblem, problem_of_a_rank, random_problem, reference_m
 
 from aiter_moe import (
     ActivationType,
+    GateMode,
     Kind,
     Layout,
     PackedWeight,
     dtypes,
     fused_moe,
     per_1x32_f4_quant,
+    prepare_weights,
 )
 from aiter_moe.targets.emulator import EmulatorLauncher, emulator_launcher
 from aiter_moe.targets.emulator_report import EmulatorFaultError, FaultKind, InstructionClass
@@ -229,6 +231,18 @@ def test_the_environment_names_the_target(monkeypatch):
     want = run(p, ActivationType.Silu, Kind.A16W4)
     monkeypatch.setenv("AITER_MOE_TARGET", GFX950)
     assert torch.equal(run(p, ActivationType.Silu, Kind.A16W4, None), want)
+
+
+def test_panels_packed_for_the_cpu_run_too():
+    p = random_problem(3, 128, 64, 2, 1)
+    want = run(p, ActivationType.Silu, Kind.A16W4, GFX950)
+    w1, w2 = prepare_weights(p.w1, p.w2, p.s1, p.s2, target="cpu")
+    for gate_mode in GateMode.SEPARATED, GateMode.INTERLEAVE:
+        got = fused_moe(
+            p.x, w1, w2, p.topk_weights, p.topk_ids, q_dtype_a=Q_DTYPE[Kind.A16W4],
+            gate_mode=gate_mode, target=GFX950,
+        )  # fmt: skip
+        assert torch.equal(got, want)
 
 
 # A wrong layout given past the types must show as an error near 1, not as a pass.

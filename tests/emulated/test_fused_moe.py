@@ -22,6 +22,7 @@ from aiter_moe import (
     fused_moe,
     known_calls,
     per_1x32_f4_quant,
+    prepare_weights,
     shuffle_scale_a16w4,
     shuffle_weight,
     shuffle_weight_a16w4,
@@ -164,6 +165,19 @@ def test_interleaved_weights_give_the_same_bits_as_separated_ones():
     separated = run(p, ActivationType.Swiglu, Kind.A16W4)
     interleaved = run(p, ActivationType.Swiglu, Kind.A16W4, Layout.SHUFFLED_GATE_UP)
     assert torch.equal(separated, interleaved)
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+@pytest.mark.parametrize("rows", list(Layout))
+def test_weights_in_any_layout_give_the_bits_of_prepared_ones(rows, kind):
+    p = random_problem(17, 224, 160, 4, 2, bias=True)  # neither size fills panels or 64 columns
+    w1, w2 = prepare_weights(p.w1, p.w2, p.s1, p.s2, target="cpu")
+    want = fused_moe(
+        p.x, w1, w2, p.topk_weights, p.topk_ids, activation=ActivationType.Swiglu, bias1=p.bias1,
+        bias2=p.bias2, q_dtype_a=Q_DTYPE[kind],
+    )  # fmt: skip
+    assert relative_l2(want, reference_moe(p, ActivationType.Swiglu, kind)) <= A16W4_TOLERANCE
+    assert torch.equal(run(p, ActivationType.Swiglu, kind, rows), want)
 
 
 def test_aiters_a16w4_functions_feed_the_kernels():

@@ -18,6 +18,7 @@ from aiter_moe import (
     dtypes,
     e8m0_shuffle,
     fused_moe,
+    prepare_weights,
     shuffle_weight,
 )
 from aiter_moe.targets.registry import running_target
@@ -35,6 +36,8 @@ def operands(p, form):
     """Return (w1, w2) and scale arguments in one of the forms callers hold weights in."""
     if form == "packed":
         return (PackedWeight.pack(p.w1, p.s1), PackedWeight.pack(p.w2, p.s2)), {}
+    if form == "panels":
+        return prepare_weights(p.w1, p.w2, p.s1, p.s2, target="cpu"), {}
     if form == "row-major":
         return (p.w1.clone(), p.w2.clone()), {"w1_scale": p.s1, "w2_scale": p.s2}
     scales = [e8m0_shuffle(s.reshape(-1, s.shape[-1])) for s in (p.s1, p.s2)]
@@ -47,7 +50,7 @@ def moe(x, w1, w2, weights, ids, **kwargs):
     return fused_moe(x, w1, w2, weights, ids, activation=ActivationType.Swiglu, **kwargs)
 
 
-@pytest.mark.parametrize("form", ["packed", "shuffled", "row-major"])
+@pytest.mark.parametrize("form", ["packed", "shuffled", "row-major", "panels"])
 @pytest.mark.parametrize("dynamic", [False, True])
 def test_a_whole_graph_compiles_from_weights_in_any_form(problem, form, dynamic):
     (w1, w2), scales = operands(problem, form)
@@ -133,6 +136,24 @@ def test_row_major_weights_are_converted_again_only_when_they_change(problem, mo
     assert relative_l2(changed, wanted) <= 4e-3
     w2.zero_()
     assert not call().any()
+
+
+@pytest.mark.parametrize("gate_mode", [None, "separated", "interleave"])
+def test_a_traced_call_keeps_what_the_caller_says_of_panels(problem, gate_mode, monkeypatch):
+    (w1, w2), _ = operands(problem, "panels")
+    orders = []
+    monkeypatch.setattr(
+        "aiter_moe.forward.activation_dtype",
+        lambda activation, order, tokens, gfx: orders.append(order) or torch.bfloat16,
+    )
+
+    def layer(x):
+        weights, ids = problem.topk_weights, problem.topk_ids
+        return fused_moe(x, w1, w2, weights, ids, gate_mode=gate_mode)
+
+    traced = make_fx(layer)(problem.x)(problem.x)
+    assert torch.equal(traced, layer(problem.x))
+    assert {order.value for order in orders} == {gate_mode or "separated"}
 
 
 def test_weights_made_in_inference_mode_are_used_as_they_are_now(problem):
