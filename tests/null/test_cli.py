@@ -149,3 +149,14 @@ def test_a_signal_that_was_to_be_ignored_stays_ignored(command):
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     command("--version")
     assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+
+
+def test_rows_are_predicted_without_a_device(command, tmp_path):
+    output = tmp_path / "tuned.csv"
+    asked = ("tune", "--shapes", "gptoss-20b-quick", "--target", "gfx950", "--model")
+    status, text, _ = command(*asked, "-o", str(output))
+    assert status in (0, None)
+    assert "predicted us" in text and "Predicted, not measured" in text
+    assert output.read_text().count(",model,") == 6
+    status, text, _ = command(*asked, "-o", str(output))
+    assert "6 of 6 problems have a row" in text
