@@ -33,13 +33,14 @@ class Dense:
         self.experts, half = given.layer.experts, given.layer.inter_dim
         swiglu = given.layer.activation is ActivationType.Swiglu
         self.activation = "gptoss_glu" if swiglu else "silu"
-        gate, up, down = [], [], []
+        self.weights: list[torch.Tensor] = []
         for e in range(self.experts):
             first, second = given.dense(e)
-            gate.append(packed(first[:half]))
-            up.append(packed(first[half:]))
-            down.append(packed(second))
-        self.weights = [torch.stack(parts) for parts in (gate, up, down)]
+            made = [packed(part) for part in (first[:half], first[half:], second)]
+            if not self.weights:
+                self.weights = [part.new_empty((self.experts, *part.shape)) for part in made]
+            for whole, part in zip(self.weights, made, strict=True):
+                whole[e] = part
         self.biases: list[torch.Tensor | None] = [None] * 3
         if given.bias1 is not None and given.bias2 is not None:
             parts = (given.bias1[:, :half], given.bias1[:, half:], given.bias2)
