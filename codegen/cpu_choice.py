@@ -14,9 +14,9 @@ from aiter_moe.enums import Kind
 from aiter_moe.problem import Problem
 
 FEW_ROWS = 4
-"""Up to so many rows an expert's weights are a stream from memory."""
-STREAM_AHEAD = 4
-RESIDENT_AHEAD = 2
+"""Up to so many rows an expert's weights are a stream from memory, and multiplying is cheap."""
+DEFAULT_AHEAD = 4
+"""The best of 0, 2 and 4 tiles, or level with it, at 1 to 16 rows of an expert."""
 ITEMS_PER_THREAD = 4
 """Work items a thread wants, so that the last ones to end do not leave the others idle."""
 
@@ -63,12 +63,11 @@ def wanted(problem: Problem, stage: int, threads: int) -> Wanted:
     threads : int
         Of a launch.
     """
-    few = expert_rows(problem) <= FEW_ROWS
-    ahead = STREAM_AHEAD if few else RESIDENT_AHEAD
+    columns = 64 if expert_rows(problem) <= FEW_ROWS else 128
     if stage == 1:
-        return Wanted(64 if few else 128, ahead, Output.BF16)
+        return Wanted(columns, DEFAULT_AHEAD, Output.BF16)
     output = Output.FINAL if _feeds(problem, threads) else Output.ROWS
-    return Wanted(64, ahead, output)
+    return Wanted(columns, DEFAULT_AHEAD, output)
 
 
 def _feeds(problem: Problem, threads: int) -> bool:
@@ -80,9 +79,9 @@ def reasons(problem: Problem, threads: int, features: frozenset[str]) -> tuple[s
     """Return the rule's reasons, as ``aiter-moe lookup --explain`` prints them."""
     isa, rows = best_isa(problem.kind, features), expert_rows(problem)
     if rows <= FEW_ROWS:
-        load = "weights come as a stream from memory: small work items, prefetch far ahead"
+        load = "weights are a stream from memory: work items of 64 columns"
     else:
-        load = "weights stay in the cache: larger work items, short prefetch"
+        load = "weights are multiplied with many rows: work items of 128 columns"
     items = problem.model_dim // 64
     if _feeds(problem, threads):
         sums = f"{items} column ranges feed {threads} threads: stage 2 leaves the final output"

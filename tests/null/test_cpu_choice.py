@@ -69,6 +69,8 @@ def test_stage_2_leaves_the_output_where_its_columns_feed_all_threads():
     assert any("45 column ranges are few for 64 threads" in reason for reason in many.reasons)
 
 
-def test_a_stream_of_weights_is_asked_for_further_ahead_than_weights_in_the_cache():
-    stream, resident = (plan(of(Kind.A4W4, token=t)).stage1.tile.ahead for t in (1, 1024))
-    assert stream == cpu_choice.STREAM_AHEAD > resident == cpu_choice.RESIDENT_AHEAD
+@pytest.mark.parametrize(("tokens", "columns"), [(1, 64), (32, 64), (64, 128), (1024, 128)])
+def test_work_items_grow_with_the_rows_of_an_expert(tokens, columns):
+    found = plan(of(Kind.A4W4, token=tokens))
+    assert {found.stage1.tile.columns, found.stage2.tile.columns} == {columns}
+    assert found.stage1.tile.ahead == cpu_choice.DEFAULT_AHEAD
