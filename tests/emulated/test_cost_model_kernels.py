@@ -7,16 +7,20 @@ import dataclasses
 
 import pytest
 import torch
+from planning import FACTS
 
 from aiter_moe import dtypes, fused_moe
 from aiter_moe.codegen.catalogue import by_name, catalogue
 from aiter_moe.codegen.gfx9.device import SIMDS
-from aiter_moe.enums import ActivationType
+from aiter_moe.enums import ActivationType, Kind
 from aiter_moe.inspect.inspection import inspect_instance
+from aiter_moe.inspect.shape import shape_of, tiers_of
 from aiter_moe.problem import Problem
 from aiter_moe.targets.emulator import EmulatorLauncher
 from aiter_moe.targets.emulator_report import InstructionClass
 from aiter_moe.targets.registry import running_target
+from aiter_moe.tuning.candidates import Candidate
+from aiter_moe.tuning.cost_model.choose import predict
 from aiter_moe.tuning.cost_model.tiles import workgroup_of
 from aiter_moe.tuning.cost_model.work import stage_work
 from aiter_moe.tuning.operands import Layer, hidden_states, pack_experts, routing
@@ -83,3 +87,14 @@ def test_work_is_what_the_emulator_counts(q_dtype_a, block_m):
         read = work.weight_bytes + work.row_bytes
         assert counted["vmem_load_bytes"] == pytest.approx(read, rel=0.2)
         assert counted["workgroups"] >= work.items
+
+
+@pytest.mark.parametrize("kind", list(Kind), ids=str)
+def test_no_prediction_beats_the_bounds_of_the_machine_code(kind):
+    """Bounds of `aiter_moe.inspect` leave out prologues, launches and clocks under load."""
+    for tier in tiers_of(shape_of("gptoss-20b"), "gfx950", (kind,), (16, 128, 1024, 16384)):
+        plan = tier.plan
+        first, second = Candidate(plan.stage1, plan.ksplit), Candidate(plan.stage2)
+        for candidate, (_, cost) in zip((first, second), tier.stages, strict=True):
+            told = predict(plan.problem, candidate, FACTS)
+            assert cost.microseconds.most < told.us < 6 * cost.microseconds.most + 20

@@ -12,6 +12,7 @@ import pytest
 import aiter_moe
 from aiter_moe import env
 from aiter_moe.cli import main
+from aiter_moe.tuning.model_shapes import packaged
 
 NO_FOLDER = "/proc/aiter_moe/tuned.csv"
 
@@ -160,3 +161,13 @@ def test_rows_are_predicted_without_a_device(command, tmp_path):
     assert output.read_text().count(",model,") == 6
     status, text, _ = command(*asked, "-o", str(output))
     assert "6 of 6 problems have a row" in text
+
+
+def test_a_problem_without_kernels_ends_a_prediction_with_status_1(command, tmp_path):
+    asked = ("tune", "--target", "gfx950", "--model", "-o", str(tmp_path / "tuned.csv"))
+    untuned = tmp_path / "untuned.csv"
+    lines = packaged("gptoss-20b-quick").read_text().splitlines()
+    untuned.write_text("\n".join([lines[0], lines[1].replace("2880", "2881")]) + "\n")
+    status, text, _ = command(*asked, "-i", str(untuned))
+    assert status == 1
+    assert "no row for a16w4 tokens 1: no kernels of gfx950 run" in text

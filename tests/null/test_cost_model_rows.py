@@ -132,6 +132,15 @@ def test_measured_rows_of_the_file_stay(tmp_path):
     assert (same.us, same.source) == (3.0, "aiter_moe tune")
 
 
+def test_predicted_rows_of_other_templates_are_replaced(tmp_path):
+    output = tmp_path / "tuned.csv"
+    write_rows(output, [predicted(PROBLEMS[0], template_hash="f" * 16)])
+    (made,) = predict_rows(PROBLEMS[:1], FACTS, output)
+    (read,) = read_tuned(output)
+    assert (read.key, read.template_hash) == (made.key, made.template_hash)
+    assert read.template_hash != "f" * 16
+
+
 def test_aiter_finds_its_columns_first_and_numbers_in_them(tmp_path):
     output = tmp_path / "tuned.csv"
     rows = list(predict_rows(PROBLEMS, FACTS, output))
