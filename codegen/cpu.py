@@ -153,8 +153,8 @@ SHAPES: dict[tuple[str, Kind], tuple[PassShape, ...]] = {
     ("avx2_vnni", Kind.A4W4): (PassShape(48, 4),),
     ("avx2", Kind.A16W4): (PassShape(48, 4),),
     ("avx2", Kind.A4W4): (PassShape(48, 4),),
-    ("portable", Kind.A16W4): (PassShape(16, 1),),
-    ("portable", Kind.A4W4): (PassShape(16, 1),),
+    ("portable", Kind.A16W4): (PassShape(48, 1),),
+    ("portable", Kind.A4W4): (PassShape(48, 1),),
 }
 COLUMNS = (64, 128, 256)
 """Columns of a work item: few spread few tokens over the threads, many cost less each."""
