@@ -5,6 +5,7 @@
 #pragma once
 
 #include "cpu/avx512_tile.h"
+#include "cpu/avx512_transpose.h"
 
 namespace aiter_moe::cpu::zmm {
 
@@ -233,13 +234,19 @@ struct A16W4 {
   static void pack(const RowSource* rows, int count, int blocks, uint32_t* to) {
     for (int index = 0; index < row_passes(count); ++index) {
       const RowPass pass = row_pass(count, index);
-      for (int m = 0; m < pass.rows; ++m) {
-        const uint16_t* const from = static_cast<const uint16_t*>(rows[pass.first + m].values);
-        uint32_t* column = to + kRowWords * pass.first + m;
-        for (int block = 0; block < blocks; ++block, column += words(count, 1)) {
-          Dot::pack(from + block * kBlock, pass.rows, column);
-        }
+      uint32_t* own = to + kRowWords * pass.first;
+      for (int block = 0; block < blocks; ++block, own += words(count, 1)) {
+        pack_block(rows + pass.first, pass.rows, block, own);
       }
+    }
+  }
+
+  static void pack_block(const RowSource* rows, int count, int block, uint32_t* to) {
+    for (int step = 0; step < kRowWords; step += kTransposed, to += kTransposed * count) {
+      const auto steps_of = [&](int m) {
+        return Dot::steps(static_cast<const uint16_t*>(rows[m].values) + block * kBlock, step);
+      };
+      store_columns(count, steps_of, to);
     }
   }
 

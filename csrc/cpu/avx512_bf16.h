@@ -29,16 +29,13 @@ struct Dot {
     return zmm::bf16_dot(sum, weights, _mm512_set1_epi32(static_cast<int>(activations)));
   }
 
-  // One block of a row: a dword for every step, `stride` apart.
-  static AITER_MOE_INLINE void pack(const uint16_t* from, int stride, uint32_t* to) {
+  // What the sixteen steps of a block multiply, one pair each.
+  static AITER_MOE_INLINE __m512i steps(const uint16_t* block, int) {
     const __m512i order = _mm512_setr_epi32(
         0x00040000, 0x00050001, 0x00060002, 0x00070003, 0x000C0008, 0x000D0009, 0x000E000A,
         0x000F000B, 0x00140010, 0x00150011, 0x00160012, 0x00170013, 0x001C0018, 0x001D0019,
         0x001E001A, 0x001F001B);
-    alignas(64) uint32_t pairs[16];
-    _mm512_store_si512(pairs, _mm512_permutexvar_epi16(order, _mm512_loadu_si512(from)));
-    AITER_MOE_UNROLL
-    for (int i = 0; i < 16; ++i) to[i * stride] = pairs[i];
+    return _mm512_permutexvar_epi16(order, _mm512_loadu_si512(block));
   }
 };
 
