@@ -14,6 +14,7 @@ struct Product {
   Share panels;
   BlockRange blocks;
   int groups;             // of all panels of the expert
+  const uint32_t* packed; // where the segment's rows begin
   const uint8_t* next;    // tiles the same worker reads afterwards, or null
 };
 
@@ -58,7 +59,8 @@ void multiply(const StageArgs& args, const Product& product, const Take& take) {
     const int groups = bounded(product.groups - j * kPanelGroups, 0, kPanelGroups);
     for (int index = 0; index < segment.passes; ++index) {
       const Share pass = segment.pass(index);
-      const uint32_t* const x = Scratch<Micro>::packed(args, segment.rows_before + pass.first) +
+      const uint32_t* const x = product.packed +
+                                static_cast<long>(pass.first) * Scratch<Micro>::row_words(args) +
                                 Micro::words(pass.count, blocks.begin);
       const uint8_t* const next = index + 1 == segment.passes ? after : nullptr;
       Micro::multiply(panel, next, args.ahead, blocks, x, pass.count, groups, sums);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The first two phases of both stages: cut the sorted rows into segments, then gather and pack the
-// activations of their passes, quantised first where an fp4 kernel is given rows of floats.
+// activations of their passes, quantised first where an fp4 kernel is given rows of floats. Where a
+// single work item reads a segment, the item packs it for itself instead.
 #pragma once
 
 #include "cpu/microkernel.h"
@@ -22,8 +23,14 @@ struct Pack {
   }
 
   // A worker's rows of fp4 codes, then their scales.
-  static long worker_bytes(const StageArgs& args) {
+  static long code_bytes(const StageArgs& args) {
     return quantises(args) ? static_cast<long>(Micro::kRows) * (args.k / 2 + args.k / kBlock) : 0;
+  }
+
+  // What a worker packs a segment of its own into.
+  static long segment_bytes(const StageArgs& args) {
+    const int row_bytes = Memory::row_words(args) * 4;
+    return static_cast<long>(Cutter::most_rows(args, row_bytes)) * row_bytes;
   }
 
   static void cut(const StageArgs& args, int worker) {
@@ -54,16 +61,33 @@ struct Pack {
   }
 
   static void run(const StageArgs& args, int begin, int end, int worker) {
-    uint8_t* const codes = Memory::worker_memory(args, worker, worker_bytes(args));
+    uint8_t* const codes = Memory::worker_memory(args, worker, code_bytes(args));
     for_each_pass<Micro>(args, begin, end, [&](const Segment& segment, Share pass) {
-      RowSource rows[Micro::kRows];
-      for (int m = 0; m < pass.count; ++m) {
-        const Slot slot = sorted_slot(args, segment.row + pass.first + m);
-        rows[m] = source(args, Gather::row(args, slot), m, codes);
-      }
-      uint32_t* const to = Memory::packed(args, segment.rows_before + pass.first);
-      Micro::pack(rows, pass.count, args.k / kBlock, to);
+      pack_pass(args, segment, pass, codes, Memory::packed(args, segment.rows_before));
     });
+  }
+
+  // Packs a segment into memory of the worker, which also holds its codes.
+  static const uint32_t* own(const StageArgs& args, const Segment& segment, int worker) {
+    const long bytes = Memory::whole_lines(code_bytes(args));
+    uint8_t* const codes = Memory::worker_memory(args, worker, bytes + segment_bytes(args));
+    uint32_t* const to = reinterpret_cast<uint32_t*>(codes + bytes);
+    for (int index = 0; index < segment.passes; ++index) {
+      pack_pass(args, segment, segment.pass(index), codes, to);
+    }
+    return to;
+  }
+
+  // `to`: where the segment begins.
+  static void pack_pass(const StageArgs& args, const Segment& segment, Share pass, uint8_t* codes,
+                        uint32_t* to) {
+    RowSource rows[Micro::kRows];
+    for (int m = 0; m < pass.count; ++m) {
+      const Slot slot = sorted_slot(args, segment.row + pass.first + m);
+      rows[m] = source(args, Gather::row(args, slot), m, codes);
+    }
+    Micro::pack(rows, pass.count, args.k / kBlock,
+                to + static_cast<long>(pass.first) * Memory::row_words(args));
   }
 
   // Row `m` of a pass.

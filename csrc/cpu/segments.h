@@ -59,10 +59,15 @@ class Cutter {
   static constexpr int kSegmentBytes = 512 * 1024;
   static constexpr int kSegmentBlocks = 4;
 
-  // `pass_rows`: most rows of a pass; `row_bytes`: of a packed row. block_m sets the size of
-  // segments as far as the cache allows.
+  // Most rows of a segment whose packed rows have `row_bytes` each: as many as block_m says, as far
+  // as the cache allows.
+  static int most_rows(const StageArgs& args, int row_bytes) {
+    return bounded(kSegmentBytes / row_bytes, 1, kSegmentBlocks * args.block_m);
+  }
+
+  // `pass_rows`: most rows of a pass.
   Cutter(const StageArgs& args, int pass_rows, int row_bytes) : args_(args) {
-    const int rows = bounded(kSegmentBytes / row_bytes, 1, kSegmentBlocks * args.block_m);
+    const int rows = most_rows(args, row_bytes);
     pass_rows_ = rows < pass_rows ? rows : pass_rows;
     segment_passes_ = rows / pass_rows_;
   }

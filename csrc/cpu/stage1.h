@@ -35,7 +35,8 @@ struct Stage1 {
   }
 
   static long scratch_bytes(const StageArgs& args) {
-    return Memory::bytes(args, Packing::worker_bytes(args));
+    const long codes = Memory::whole_lines(Packing::code_bytes(args));
+    return Memory::bytes(args, codes + Packing::segment_bytes(args));
   }
 
   static int phases(const StageArgs& args) { return args.ksplit > 1 ? 4 : 3; }
@@ -43,7 +44,7 @@ struct Stage1 {
   static long items(const StageArgs& args, int phase) {
     switch (phase) {
       case 0: return 1;
-      case 1: return Packing::items(args);
+      case 1: return packs_own(args) ? 0 : Packing::items(args);
       case 2: return static_cast<long>(Memory::segments(args).count) * ranges(args) * args.ksplit;
       default: return Memory::segments(args).passes;
     }
@@ -54,7 +55,7 @@ struct Stage1 {
     switch (phase) {
       case 0: return Packing::cut(args, worker);
       case 1: return Packing::run(args, first, last, worker);
-      case 2: return multiply_items(args, begin, end);
+      case 2: return multiply_items(args, begin, end, worker);
       default: return sum_parts(args, first, last);
     }
   }
@@ -72,14 +73,22 @@ struct Stage1 {
     const Segment& segment = Memory::segments(args).entries()[place / ranges];
     const Share range = share_of(panels(args), ranges, static_cast<int>(place % ranges));
     const BlockRange blocks = part_range(args, static_cast<int>(item % args.ksplit));
-    return {segment, range, blocks, groups(args), nullptr};
+    const uint32_t* const packed = Memory::packed(args, segment.rows_before);
+    return {segment, range, blocks, groups(args), packed, nullptr};
   }
 
-  static void multiply_items(const StageArgs& args, long begin, long end) {
+  // Whether an item has all panels of its segment: what it packs stays in its cache then.
+  static bool packs_own(const StageArgs& args) {
+    return args.ksplit == 1 && ranges(args) == 1 && !Packing::alone(args);
+  }
+
+  static void multiply_items(const StageArgs& args, long begin, long end, int worker) {
     const int count = ranges(args);
+    const bool own = packs_own(args);
     for (long item = begin; item < end; ++item) {
       Product product = product_of(args, item, count);
       if (item + 1 < end) product.next = first_tiles(args, product_of(args, item + 1, count));
+      if (own) product.packed = Packing::own(args, product.segment, worker);
       const int part = static_cast<int>(item % args.ksplit);
       multiply<Micro>(args, product, [&](const PassSums& pass) {
         if (args.ksplit > 1) {

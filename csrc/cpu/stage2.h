@@ -52,7 +52,7 @@ struct Stage2 {
   }
 
   static long scratch_bytes(const StageArgs& args) {
-    const long packing = Packing::worker_bytes(args), sums = worker_sums(args);
+    const long packing = Packing::code_bytes(args), sums = worker_sums(args);
     return Memory::bytes(args, packing > sums ? packing : sums);
   }
 
@@ -77,7 +77,8 @@ struct Stage2 {
 
   static Product product_of(const StageArgs& args, int segment, Share panels) {
     const Segment& rows = Memory::segments(args).entries()[segment];
-    return {rows, panels, {0, args.k / kBlock}, groups(args), nullptr};
+    const uint32_t* const packed = Memory::packed(args, rows.rows_before);
+    return {rows, panels, {0, args.k / kBlock}, groups(args), packed, nullptr};
   }
 
   // Items of a segment follow each other, and so do their panels.
