@@ -42,6 +42,7 @@ from peers.results import Absence, Run
 from peers.runner import Case, Pace, load, measure
 from peers.usage import busy_seconds, process_seconds
 
+from aiter_moe import env
 from aiter_moe.targets.cpu_features import read_cpuinfo
 
 HERE = Path(__file__).resolve().parent
@@ -128,13 +129,14 @@ def facts(threads: int, peers: Sequence[Peer]) -> dict[str, str]:
     info = read_cpuinfo()
     wanted = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile")
     has = " ".join(name for name in wanted if name in info.features)
+    tuned = [text for text in env.CONFIG.text().split(os.pathsep) if text]
     packages = [peer.package for peer in peers if peer.package is not None]
     sources = [package.source or package.requires[0] for package in packages]
     return {
         "CPU": f"{info.product or platform.machine()}, {threads} threads; {has or 'no AVX2'}",
         "memory": memory(),
-        "system": f"{platform.system()} {platform.release()}",
-        "versions": f"Python {platform.python_version()}, torch {version('torch')}, "
+        "tuned rows": ", ".join(Path(text).name for text in tuned) or "none",
+        "versions": f"{platform.system()}, Python {platform.python_version()}, torch {version('torch')}, "
         f"aiter_moe {version('aiter_moe')} at {commit()}",
         "packages": ", ".join(dict.fromkeys(sources)) or "none",
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
