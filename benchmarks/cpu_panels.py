@@ -13,16 +13,16 @@ import mmap
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
+from itertools import count
 
 import torch
-from cpu_limits import Machine
 from peers.layers import SEED, layer_named
 
-from aiter_moe import Layout, PackedWeight
+from aiter_moe import Kind, Layout, PackedWeight, fused_moe
 from aiter_moe.huge_pages import advise
-from aiter_moe.pipeline import Experts
-from aiter_moe.targets.cpu_features import thread_count
-from aiter_moe.tuning.operands import pack_experts, routing
+from aiter_moe.problem import Q_DTYPE_A
+from aiter_moe.tuning.operands import hidden_states, pack_experts, rotated, routing
 
 SOURCES = (Layout.PLAIN, Layout.SHUFFLED, Layout.SHUFFLED_GATE_UP)
 
@@ -59,26 +59,34 @@ def conversions(rows: int, cols: int, experts: int, repeats: int) -> None:
     calls["PANEL_GATE_UP to PLAIN"] = lambda: panels.to_layout(Layout.PLAIN)
     calls["plain copy"] = panels.codes.clone
     for name, seconds in medians(calls, repeats).items():
-        print(f"{name:46} {panels.codes.numel() / seconds / 1e9:6.1f} GB/s")
+        print(f"{name:40} {panels.codes.numel() / seconds / 1e9:6.1f} GB/s")
 
 
 def pages(shape: str, repeats: int) -> None:
-    """Print what is read a second of the experts of one token, in huge and in small pages."""
+    """Print what a call of one token reads a second, with weights in huge and in small pages."""
     layer = layer_named(shape)
-    huge = pack_experts(layer, SEED, "cpu")
-    small = Experts(in_small_pages(huge.w1), in_small_pages(huge.w2))
-    ids = routing(layer, SEED, 1).ids.flatten().tolist()
-    for threads in sorted({1, thread_count()}):
-        machine = Machine(threads)
-        samples: dict[str, list[float]] = {"huge": [], "small": []}
-        for turn in range(10 * repeats):
-            for experts, found in zip((huge, small), samples.values(), strict=True):
-                chosen = [(e + 4 * turn) % layer.experts for e in ids]
-                codes = [w.codes[e] for e in chosen for w in (experts.w1, experts.w2)]
-                found.append(machine.read_ranges([(c.data_ptr(), c.numel()) for c in codes]))
-        for name, found in samples.items():
-            what = f"experts of a token, {name} pages, {threads} threads"
-            print(f"{what:46} {statistics.median(found) / 1e9:6.1f} GB/s")
+    experts = pack_experts(layer, SEED, "cpu")
+    weights = {
+        "huge": (experts.w1, experts.w2),
+        "small": (in_small_pages(experts.w1), in_small_pages(experts.w2)),
+    }
+    x, route = hidden_states(layer, SEED, 1), routing(layer, SEED, 1)
+    turns = count()
+
+    def call(w1: PackedWeight, w2: PackedWeight, kind: Kind) -> None:
+        turned = rotated(route, next(turns), layer.experts)
+        fused_moe(
+            x, w1, w2, turned.weights, turned.ids, activation=layer.activation,
+            bias1=experts.bias1, bias2=experts.bias2, q_dtype_a=Q_DTYPE_A[kind],
+        )  # fmt: skip
+
+    calls: dict[str, Callable[[], object]] = {}
+    for name, pair in weights.items():
+        for kind in Kind:
+            calls[f"1 token of {kind}, {name} pages"] = partial(call, *pair, kind)
+    size = layer.topk * sum(w.codes[0].numel() for w in weights["huge"])
+    for name, seconds in medians(calls, 10 * repeats).items():
+        print(f"{name:40} {size / seconds / 1e9:6.1f} GB/s")
 
 
 def main() -> None:
