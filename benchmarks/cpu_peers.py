@@ -136,8 +136,8 @@ def facts(threads: int, peers: Sequence[Peer]) -> dict[str, str]:
         "CPU": f"{info.product or platform.machine()}, {threads} threads; {has or 'no AVX2'}",
         "memory": memory(),
         "tuned rows": ", ".join(Path(text).name for text in tuned) or "none",
-        "versions": f"{platform.system()}, Python {platform.python_version()}, torch {version('torch')}, "
-        f"aiter_moe {version('aiter_moe')} at {commit()}",
+        "versions": f"{platform.system()}, Python {platform.python_version()}, "
+        f"torch {version('torch')}, aiter_moe {version('aiter_moe')} at {commit()}",
         "packages": ", ".join(dict.fromkeys(sources)) or "none",
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         "command": shlex.join(["python", "benchmarks/cpu_peers.py", *sys.argv[1:]]),
