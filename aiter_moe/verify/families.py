@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Kernels that share a main loop are verified together: which they are, and their cases.
 
-Kernels that differ in activation or output alone run the same loop before another epilogue. The
+Kernels that differ in activation or output alone run the same loop before another epilogue, and
+CPU kernels that differ in columns or prefetch distance alone share their machine code. The
 combinations of a family hold every pair of values of two axes, which kernel being one of the
 axes: each kernel meets every value of every axis, and the loop meets every pair.
 """
@@ -18,7 +19,7 @@ from aiter_moe.verify.covering import pairwise
 from aiter_moe.verify.problems import CONSTANTS, Axis, Size, StageCase, axes_of
 
 Family = tuple[Instance, ...]
-"""Kernels that differ in activation and output alone, in catalogue order."""
+"""Kernels that differ in activation, output and run-time numbers alone, in catalogue order."""
 
 WORK_UNIT = 2e8
 """Multiplications of a case that cost as much as making and judging it."""

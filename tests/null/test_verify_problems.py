@@ -10,6 +10,7 @@ from itertools import pairwise as neighbours
 import pytest
 
 from aiter_moe.codegen.catalogue import TARGETS, catalogue
+from aiter_moe.codegen.cpu import CpuTile
 from aiter_moe.enums import ActivationType, GateMode, Kind
 from aiter_moe.verify.families import cases_of, families_of
 from aiter_moe.verify.problems import Padding, Scales, Size, Spread, StageCase, axes_of
@@ -40,9 +41,15 @@ def by_kernel(family, cases):
     return found
 
 
-def test_kernels_of_a_family_differ_in_activation_and_output_alone(chosen):
+def run_time_numbers(instance):
+    """Return what a compiled kernel of the CPU reads at run time beside its block_m."""
+    tile = instance.tile
+    return (tile.columns, tile.ahead) if isinstance(tile, CpuTile) else ()
+
+
+def test_kernels_of_a_family_differ_in_activation_output_and_run_time_numbers_alone(chosen):
     for family in chosen:
-        told = {(i.activation, i.tile.output) for i in family}
+        told = {(i.activation, i.tile.output, *run_time_numbers(i)) for i in family}
         assert len(told) == len(family)
         assert len({(i.kind, i.stage, i.block_m, i.split_k, i.tile.template) for i in family}) == 1
 
