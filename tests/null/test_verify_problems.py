@@ -84,7 +84,8 @@ def test_a_family_meets_every_possible_pair_of_values(chosen):
 def test_every_chosen_case_is_supported_and_the_matrix_stays_small(chosen):
     cases = [found.cases for found in chosen.values()]
     assert all(case.refusal() is None for some in cases for case in some)
-    assert max(len(some) for some in cases) < 100
+    # A family of the CPU holds 4 activations x 3 columns x 3 prefetch distances.
+    assert max(len(some) for some in cases) < 120
 
 
 def test_splits_that_leave_a_part_without_a_block_are_counted_with_the_reason(chosen):
