@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from aiter_moe.codegen.cpu import SHAPES, CpuTile, best_isa, isas
+from aiter_moe.codegen.cpu import COLUMNS, SHAPES, CpuTile, best_isa, isas
 from aiter_moe.codegen.instance import BLOCK_M, Instance, Output
 from aiter_moe.enums import Kind
 from aiter_moe.problem import Problem
@@ -65,9 +65,16 @@ def wanted(problem: Problem, stage: int, threads: int) -> Wanted:
     """
     columns = 64 if expert_rows(problem) <= FEW_ROWS else 128
     if stage == 1:
+        columns = COLUMNS[-1] if _whole_experts(problem, threads) else columns
         return Wanted(columns, DEFAULT_AHEAD, Output.BF16)
     output = Output.FINAL if _feeds(problem, threads) else Output.ROWS
     return Wanted(columns, DEFAULT_AHEAD, output)
+
+
+def _whole_experts(problem: Problem, threads: int) -> bool:
+    """Say whether items of all columns of an expert, which pack its rows, feed all threads."""
+    experts = min(problem.experts, problem.token * problem.topk)
+    return problem.inter_dim <= COLUMNS[-1] and experts >= ITEMS_PER_THREAD * threads
 
 
 def _feeds(problem: Problem, threads: int) -> bool:

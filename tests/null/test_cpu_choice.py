@@ -74,3 +74,9 @@ def test_work_items_grow_with_the_rows_of_an_expert(tokens, columns):
     found = plan(of(Kind.A4W4, token=tokens))
     assert {found.stage1.tile.columns, found.stage2.tile.columns} == {columns}
     assert found.stage1.tile.ahead == cpu_choice.DEFAULT_AHEAD
+
+
+@pytest.mark.parametrize(("tokens", "columns"), [(1, 64), (4, 256), (512, 256)])
+def test_an_expert_of_few_columns_is_one_work_item_where_there_are_enough(tokens, columns):
+    sizes = {"model_dim": 3072, "inter_dim": 192, "experts": 256, "topk": 8}
+    assert plan(of(Kind.A4W4, token=tokens, **sizes), threads=4).stage1.tile.columns == columns
