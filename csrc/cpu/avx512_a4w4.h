@@ -8,7 +8,7 @@
 
 namespace aiter_moe::cpu::avx512_vnni {
 
-// `Rows`: most rows of a call. Groups are always taken two at a time where rows are many.
+// `Rows`: most rows of a call. All groups of a panel are taken together.
 template <int Rows, int Groups>
 struct A4W4 {
   static constexpr int kRows = Rows;
@@ -29,13 +29,13 @@ struct A4W4 {
   }
 
   static void multiply(Panel panel, const uint8_t* next, int ahead, BlockRange range,
-                       const uint32_t* x, int rows, int groups, float* out) {
+                       const uint32_t* x, int rows, int, float* out) {
     const zmm::Job job{panel, next, ahead, range};
     if (rows <= zmm::kFewRows) {
       zmm::with_rows<1, zmm::kFewRows>(
           rows, [&]<int Few>() { multiply_few<Few>(job, x, out); });
     } else {
-      multiply_many(job, x, rows, groups, out);
+      multiply_many(job, x, rows, out);
     }
   }
 };

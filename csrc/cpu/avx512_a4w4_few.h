@@ -64,42 +64,46 @@ inline void pack_few(const RowSource* rows, int count, int blocks, uint32_t* to)
   }
 }
 
+// Sums of a group's doubled products of one block.
+template <int Rows>
+AITER_MOE_INLINE void multiply_block(const uint8_t* codes, const uint32_t* x, __m512i values,
+                                     __m512i dot[Rows]) {
+  const uint32_t* const starts = x + FewBlock::kQuads * Rows;
+  AITER_MOE_UNROLL
+  for (int m = 0; m < Rows; ++m) dot[m] = _mm512_set1_epi32(static_cast<int>(starts[m]));
+  AITER_MOE_UNROLL
+  for (int i = 0; i < FewBlock::kQuads; ++i) {
+    const __m512i line = _mm512_loadu_si512(codes + 64 * (i / 2));
+    const __m512i quad = look_up(_mm512_srli_epi16(line, 4 * (i % 2)), values);
+    AITER_MOE_UNROLL
+    for (int m = 0; m < Rows; ++m) {
+      const __m512i activation = _mm512_set1_epi32(static_cast<int>(x[i * Rows + m]));
+      dot[m] = _mm512_dpbusd_epi32(dot[m], quad, activation);
+      zmm::keep_in_register(dot[m]);
+    }
+  }
+}
+
 template <int Rows>
 __attribute__((noinline)) void multiply_few(const zmm::Job& job, const uint32_t* x, float* out) {
   const __m512i values = offset_fp4();
-  __m512 sum[kPanelGroups][Rows];
-  AITER_MOE_UNROLL
-  for (int i = 0; i < kPanelGroups * Rows; ++i) sum[i / Rows][i % Rows] = _mm512_setzero_ps();
+  zmm::clear_sums(Rows, out);
   for (int block = job.range.begin; block < job.range.end; ++block, x += FewBlock::words(Rows)) {
     const uint8_t* const tile = panel_tile(job.panel, block);
     if (const uint8_t* const soon = job.tile_ahead(block, job.ahead)) zmm::prefetch_lines(soon);
-    const uint32_t* const tail = x + FewBlock::kQuads * Rows;
-    const RowScales scales{reinterpret_cast<const int*>(tail + Rows), tail[2 * Rows],
-                           tail[2 * Rows + 1]};
-    AITER_MOE_UNROLL
+    const uint32_t* const tail = x + (FewBlock::kQuads + 1) * Rows;
+    const RowScales scales{reinterpret_cast<const int*>(tail), tail[Rows], tail[Rows + 1]};
+    AITER_MOE_ROLLED
     for (int group = 0; group < kPanelGroups; ++group) {
-      __m512i octet[4];
-      zmm::load_octets(group_codes(tile, group), octet);
+      float* const to = out + group * Rows * kLanes;
       __m512i dot[Rows];
+      multiply_block<Rows>(group_codes(tile, group), x, values, dot);
+      alignas(64) int32_t dots[Rows][kLanes];
       AITER_MOE_UNROLL
-      for (int m = 0; m < Rows; ++m) dot[m] = _mm512_set1_epi32(static_cast<int>(tail[m]));
-      AITER_MOE_UNROLL
-      for (int i = 0; i < FewBlock::kQuads; ++i) {
-        const __m512i quad = look_up(_mm512_srli_epi16(octet[i / 2], 4 * (i % 2)), values);
-        AITER_MOE_UNROLL
-        for (int m = 0; m < Rows; ++m) {
-          const __m512i activation = _mm512_set1_epi32(static_cast<int>(x[i * Rows + m]));
-          dot[m] = _mm512_dpbusd_epi32(dot[m], quad, activation);
-          zmm::keep_in_register(dot[m]);
-        }
-      }
+      for (int m = 0; m < Rows; ++m) _mm512_store_si512(dots[m], dot[m]);
       const __m512i w_bytes = zmm::load_scale_bytes(group_scales(tile, group));
-      add_scaled<Rows>(dot, w_bytes, scales, sum[group]);
+      add_scaled(dots[0], w_bytes, scales, Rows, to);
     }
-  }
-  AITER_MOE_UNROLL
-  for (int i = 0; i < kPanelGroups * Rows; ++i) {
-    _mm512_storeu_ps(out + i * kLanes, sum[i / Rows][i % Rows]);
   }
 }
 

@@ -13,15 +13,15 @@
 
 namespace aiter_moe::cpu::avx512_vnni {
 
-constexpr int kTogether = 2;  // column groups of a pass: they share the broadcast activations
+// Blocks decoded together: 32 KB where many passes share them, else half of that.
+constexpr int kDecoded = 16;
+constexpr int kFewPasses = 4;
 
-constexpr int kLinesAhead = kTogether * kGroupBytes / 64 + 1;  // scales, or the line cut in two
-
-// Weights of a chunk for one pass of columns: signed bytes that carry their scales' shifts, and
+// Weights of a chunk of blocks: signed bytes that carry their scales' shifts, and
 // sums over the chunk's first blocks of kOffset * (sum of a block's weights), per column.
 struct Weights {
-  alignas(64) int8_t values[kChunk][ManyBlock::kQuads][kTogether][64];
-  alignas(64) int32_t offsets[kChunk + 1][kTogether][kLanes];
+  alignas(64) int8_t values[kDecoded][ManyBlock::kQuads][kPanelGroups][64];
+  alignas(64) int32_t offsets[kDecoded + 1][kPanelGroups][kLanes];
 };
 
 // Consecutive blocks whose scale bytes lie at most kMostShift over the `lowest`, column by column.
@@ -108,21 +108,21 @@ class Decoder {
 #endif
 };
 
-// Decodes groups [first, first + kTogether) of the chunk's blocks from `begin` on.
-inline void decode(Panel panel, int first, int begin, const Run* runs, int count, Weights& w) {
+// Decodes the blocks of `count` runs from `begin` on.
+inline void decode(Panel panel, int begin, const Run* runs, int count, Weights& w) {
   Decoder decoder;
   const __m512i ones = _mm512_set1_epi8(kOffset);
-  for (int g = 0; g < kTogether; ++g) {
+  for (int g = 0; g < kPanelGroups; ++g) {
     __m512i offset = _mm512_setzero_si512();
     _mm512_store_si512(w.offsets[0][g], offset);
     int block = begin;
     for (int run = 0; run < count; ++run) {
-      const __m512i lowest = spread(runs[run].lowest + (first + g) * kGroupColumns);
+      const __m512i lowest = spread(runs[run].lowest + g * kGroupColumns);
       for (; block < runs[run].end; ++block) {
         const uint8_t* const tile = panel_tile(panel, block);
-        decoder.shift_by(_mm512_sub_epi8(spread(group_scales(tile, first + g)), lowest));
+        decoder.shift_by(_mm512_sub_epi8(spread(group_scales(tile, g)), lowest));
         __m512i octet[4];
-        zmm::load_octets(group_codes(tile, first + g), octet);
+        zmm::load_octets(group_codes(tile, g), octet);
         __m512i sums[4] = {};
         AITER_MOE_UNROLL
         for (int i = 0; i < ManyBlock::kQuads; ++i) {
@@ -141,7 +141,7 @@ inline void decode(Panel panel, int first, int begin, const Run* runs, int count
 
 // Integer sums of a run, per column group and row of a pass.
 struct RunSums {
-  alignas(64) int32_t values[kTogether][zmm::kPassRows][kLanes];
+  alignas(64) int32_t values[kPanelGroups][zmm::kPassRows][kLanes];
 };
 
 // Multiplies blocks [first, last) of a decoded chunk by `Rows` rows. `x` is the packed first block
@@ -152,9 +152,9 @@ template <int Rows>
 __attribute__((noinline)) void multiply_run(const Weights& w, int first, int last,
                                             const uint32_t* x, long stride, const uint8_t* soon,
                                             RunSums& sums) {
-  __m512i dot[kTogether][Rows];
+  __m512i dot[kPanelGroups][Rows];
   AITER_MOE_UNROLL
-  for (int g = 0; g < kTogether; ++g) {
+  for (int g = 0; g < kPanelGroups; ++g) {
     const __m512i offset = _mm512_sub_epi32(_mm512_load_si512(w.offsets[first][g]),
                                             _mm512_load_si512(w.offsets[last][g]));
     AITER_MOE_UNROLL
@@ -162,19 +162,19 @@ __attribute__((noinline)) void multiply_run(const Weights& w, int first, int las
   }
   for (int block = first; block < last; ++block, x += stride) {
     if (soon != nullptr) {
-      zmm::prefetch_lines<0, kLinesAhead>(soon);
+      zmm::prefetch_lines(soon);
       soon += kTileBytes;
     }
     AITER_MOE_ROLLED
     for (int i = 0; i < ManyBlock::kQuads; ++i) {
-      __m512i quad[kTogether];
+      __m512i quad[kPanelGroups];
       AITER_MOE_UNROLL
-      for (int g = 0; g < kTogether; ++g) quad[g] = _mm512_load_si512(w.values[block][i][g]);
+      for (int g = 0; g < kPanelGroups; ++g) quad[g] = _mm512_load_si512(w.values[block][i][g]);
       AITER_MOE_UNROLL
       for (int m = 0; m < Rows; ++m) {
         const __m512i activation = _mm512_set1_epi32(static_cast<int>(x[i * Rows + m]));
         AITER_MOE_UNROLL
-        for (int g = 0; g < kTogether; ++g) {
+        for (int g = 0; g < kPanelGroups; ++g) {
           dot[g][m] = _mm512_dpbusd_epi32(dot[g][m], activation, quad[g]);
           zmm::keep_in_register(dot[g][m]);
         }
@@ -182,7 +182,7 @@ __attribute__((noinline)) void multiply_run(const Weights& w, int first, int las
     }
   }
   AITER_MOE_UNROLL
-  for (int g = 0; g < kTogether; ++g) {
+  for (int g = 0; g < kPanelGroups; ++g) {
     AITER_MOE_UNROLL
     for (int m = 0; m < Rows; ++m) _mm512_store_si512(sums.values[g][m], dot[g][m]);
   }
@@ -191,15 +191,9 @@ __attribute__((noinline)) void multiply_run(const Weights& w, int first, int las
 // Adds a run's sums under their scales to `out`, [group][row][16] from the pass's first row on.
 inline void add_run(const RunSums& sums, const uint8_t* lowest, const RowScales& scales,
                     zmm::RowPass at, long group_stride, float* out) {
-  for (int g = 0; g < kTogether; ++g, out += group_stride) {
-    const __m512i w_bytes = zmm::load_scale_bytes(lowest + g * kGroupColumns);
-    for (int m = 0; m < at.rows; ++m) {
-      const __m512i dot = _mm512_load_si512(sums.values[g][m]);
-      __m512 sum = _mm512_loadu_ps(out + m * kLanes);
-      add_scaled<1>(&dot, w_bytes, {scales.exponents + at.first + m, scales.first, scales.width},
-                    &sum);
-      _mm512_storeu_ps(out + m * kLanes, sum);
-    }
+  for (int g = 0; g < kPanelGroups; ++g, out += group_stride) {
+    add_scaled(sums.values[g][0], zmm::load_scale_bytes(lowest + g * kGroupColumns),
+               {scales.exponents + at.first, scales.first, scales.width}, at.rows, out);
   }
 }
 
@@ -207,13 +201,13 @@ inline void add_run(const RunSums& sums, const uint8_t* lowest, const RowScales&
 struct Chunk {
   int begin;
   int end;
-  Run runs[kChunk];
+  Run runs[kDecoded];
   int count;
 };
 
 // Adds a decoded chunk to the sums of one pass, run by run; a run of weights is cut where the
 // activations' scales change. `x` is the packed first block of the chunk, of all `rows`.
-inline void multiply_pass(const Weights& w, const Chunk& chunk, int group, const uint8_t* soon,
+inline void multiply_pass(const Weights& w, const Chunk& chunk, const uint8_t* soon,
                           const uint32_t* x, int rows, zmm::RowPass at, float* out) {
   const long stride = ManyBlock::words(rows);
   const int blocks = chunk.end - chunk.begin;
@@ -228,34 +222,31 @@ inline void multiply_pass(const Weights& w, const Chunk& chunk, int group, const
     zmm::with_rows<1, zmm::kPassRows>(at.rows, [&]<int Rows>() {
       multiply_run<Rows>(w, first, last, quads, stride, ahead, sums);
     });
-    add_run(sums, chunk.runs[run].lowest + group * kGroupColumns,
-            ManyBlock::scales(block, rows), at, static_cast<long>(rows) * kLanes,
-            out + (group * rows + at.first) * kLanes);
+    add_run(sums, chunk.runs[run].lowest, ManyBlock::scales(block, rows), at,
+            static_cast<long>(rows) * kLanes, out + at.first * kLanes);
     run += last == end;
     first = last;
   }
 }
 
-inline void multiply_many(const zmm::Job& job, const uint32_t* x, int rows, int groups,
-                          float* out) {
+inline void multiply_many(const zmm::Job& job, const uint32_t* x, int rows, float* out) {
   Weights w;
-  for (int i = 0; i < kPanelGroups * rows; ++i) _mm512_storeu_ps(out + i * kLanes, _mm512_setzero_ps());
-  const int passes = zmm::row_passes(rows);
   Chunk chunk;
+  zmm::clear_sums(rows, out);
+  const int passes = zmm::row_passes(rows);
+  const int most = passes > kFewPasses ? kDecoded : kDecoded / 2;
   for (chunk.begin = job.range.begin; chunk.begin < job.range.end; chunk.begin = chunk.end) {
-    const int boundary = chunk.begin / kChunk * kChunk + kChunk;
+    const int boundary = chunk.begin / most * most + most;
     chunk.end = boundary < job.range.end ? boundary : job.range.end;
     chunk.count = find_runs(job.panel, chunk.begin, chunk.end, chunk.runs);
-    const uint8_t* const soon = job.tile_ahead(chunk.begin, chunk.end - chunk.begin);
-    const uint32_t* const from = x + (chunk.begin - job.range.begin) * static_cast<long>(ManyBlock::words(rows));
-    for (int group = 0; group < groups; group += kTogether) {
-      decode(job.panel, group, chunk.begin, chunk.runs, chunk.count, w);
-      for (int index = 0; index < passes; ++index) {
-        const bool last = index == passes - 1 && soon != nullptr;
-        multiply_pass(w, chunk, group, last ? soon + group * kGroupBytes : nullptr, from, rows,
-                      zmm::row_pass(rows, index), out);
-      }
+    decode(job.panel, chunk.begin, chunk.runs, chunk.count, w);
+    const int blocks = chunk.end - chunk.begin;
+    const uint8_t* const soon = job.tile_ahead(chunk.begin, blocks);
+    for (int index = 0; index < passes; ++index) {
+      multiply_pass(w, chunk, index == passes - 1 ? soon : nullptr, x, rows,
+                    zmm::row_pass(rows, index), out);
     }
+    x += blocks * static_cast<long>(ManyBlock::words(rows));
   }
 }
 

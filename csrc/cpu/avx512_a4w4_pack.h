@@ -7,7 +7,7 @@
 
 namespace aiter_moe::cpu::avx512_vnni {
 
-constexpr int kChunk = 16;      // blocks decoded together; runs do not cross its multiples
+constexpr int kChunk = 16;      // blocks that may share a base: runs of activations do not cross its multiples
 constexpr int kMostShift = 3;
 constexpr int kOffset = 12 << kMostShift;
 

@@ -52,25 +52,28 @@ AITER_MOE_INLINE __m512 add_scaled_any(__m512 value, __m512i w_bytes, int x_byte
   return _mm512_mask_mov_ps(result, nan, _mm512_castsi512_ps(_mm512_set1_epi32(0x7FC00000)));
 }
 
-// sum[m] += dot[m] under the weights' and the rows' scales.
-template <int Rows>
-AITER_MOE_INLINE void add_scaled(const __m512i dot[Rows], __m512i w_bytes, const RowScales& x,
-                                 __m512 sum[Rows]) {
+// Whether all weight scales of a group allow the addition of exponents.
+AITER_MOE_INLINE bool adds_exponents(__m512i w_bytes, const RowScales& x) {
   const __m512i first = _mm512_set1_epi32(static_cast<int>(x.first));
   const __m512i width = _mm512_set1_epi32(static_cast<int>(x.width));
-  if (_mm512_cmpgt_epu32_mask(_mm512_sub_epi32(w_bytes, first), width) == 0) [[likely]] {
-    const __m512i bits = _mm512_slli_epi32(w_bytes, 23);
-    AITER_MOE_UNROLL
-    for (int m = 0; m < Rows; ++m) {
+  return _mm512_cmpgt_epu32_mask(_mm512_sub_epi32(w_bytes, first), width) == 0;
+}
+
+// sums[m] += dots[m] under the weights' and the rows' scales, for `rows` rows of 16 lanes.
+AITER_MOE_INLINE void add_scaled(const int32_t* dots, __m512i w_bytes, const RowScales& x,
+                                 int rows, float* sums) {
+  const __m512i bits = _mm512_slli_epi32(w_bytes, 23);
+  const bool plain = adds_exponents(w_bytes, x);
+  for (int m = 0; m < rows; ++m, dots += kLanes, sums += kLanes) {
+    const __m512 dot = _mm512_cvtepi32_ps(_mm512_loadu_si512(dots));
+    const __m512 sum = _mm512_loadu_ps(sums);
+    if (plain) [[likely]] {
       const __m512i scale = _mm512_add_epi32(bits, _mm512_set1_epi32(x.exponents[m]));
-      sum[m] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot[m]), _mm512_castsi512_ps(scale), sum[m]);
+      _mm512_storeu_ps(sums, _mm512_fmadd_ps(dot, _mm512_castsi512_ps(scale), sum));
+    } else {
+      const int x_byte = (x.exponents[m] >> 23) + kExponentBias;
+      _mm512_storeu_ps(sums, add_scaled_any(dot, w_bytes, x_byte, sum));
     }
-    return;
-  }
-  AITER_MOE_UNROLL
-  for (int m = 0; m < Rows; ++m) {
-    const int x_byte = (x.exponents[m] >> 23) + kExponentBias;
-    sum[m] = add_scaled_any(_mm512_cvtepi32_ps(dot[m]), w_bytes, x_byte, sum[m]);
   }
 }
 

@@ -10,7 +10,8 @@
 namespace aiter_moe::cpu::zmm {
 
 constexpr int kFewRows = 4;    // so many rows walk whole tiles, with sums of all columns at hand
-constexpr int kPassRows = 12;  // most rows of a pass over two column groups, sums in registers
+constexpr int kPassRows = 6;   // most rows of a pass over all columns of a panel, sums in registers:
+                               // 24 of them wait for 10 loads a step, which two ports bring in time
 
 // Holds a sum in a register: GCC would otherwise move sums about, or keep them in memory, when
 // steps are unrolled.
@@ -72,6 +73,13 @@ AITER_MOE_INLINE int row_passes(int rows) { return (rows + kPassRows - 1) / kPas
 AITER_MOE_INLINE RowPass row_pass(int rows, int index) {
   const int count = row_passes(rows), base = rows / count, extra = rows % count;
   return {index * base + (index < extra ? index : extra), base + (index < extra ? 1 : 0)};
+}
+
+// Zeroes [group][row][16].
+AITER_MOE_INLINE void clear_sums(int rows, float* out) {
+  for (int i = 0; i < kPanelGroups * rows; ++i) {
+    _mm512_storeu_ps(out + i * kLanes, _mm512_setzero_ps());
+  }
 }
 
 // Calls `kernel.template operator()<Rows>()` with Rows = count, First <= count <= Last.
