@@ -85,10 +85,7 @@ def _feeds(problem: Problem, threads: int) -> bool:
 def reasons(problem: Problem, threads: int, features: frozenset[str]) -> tuple[str, ...]:
     """Return the rule's reasons, as ``aiter-moe lookup --explain`` prints them."""
     isa, rows = best_isa(problem.kind, features), expert_rows(problem)
-    if rows <= FEW_ROWS:
-        load = "weights are a stream from memory: work items of 64 columns"
-    else:
-        load = "weights are multiplied with many rows: work items of 128 columns"
+    first, second = (wanted(problem, stage, threads).columns for stage in (1, 2))
     items = problem.model_dim // 64
     if _feeds(problem, threads):
         sums = f"{items} column ranges feed {threads} threads: stage 2 leaves the final output"
@@ -96,7 +93,7 @@ def reasons(problem: Problem, threads: int, features: frozenset[str]) -> tuple[s
         sums = f"{items} column ranges are few for {threads} threads: rows, then a reduction"
     return (
         f"{isa} is the best this CPU has for {problem.kind} (of {', '.join(isas(problem.kind))})",
-        f"{rows:.3g} rows an expert: {load}",
+        f"{rows:.3g} rows an expert: work items of {first} columns, then of {second}",
         sums,
     )
 
