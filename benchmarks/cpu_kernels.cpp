@@ -46,16 +46,15 @@ AITER_MOE_EXPORT void pack(const uint8_t* values, long bytes, const uint8_t* sca
   }
 }
 
-// Multiplies rows by panel after panel; the sums of the last one stay in `out` (rows x 64 floats),
+// Multiplies rows by panel after panel, `bytes` apart (0: the same again and again); the sums of the last one stay in `out` (rows x 64 floats),
 // [call][group][row][16].
-AITER_MOE_EXPORT void sweep(const uint8_t* w, long panels, int blocks, int ahead, uint32_t* x,
-                            int rows, float* out) {
+AITER_MOE_EXPORT void sweep(const uint8_t* w, long bytes, long panels, int blocks, int ahead,
+                            uint32_t* x, int rows, float* out) {
   const Calls calls(rows);
-  const long bytes = static_cast<long>(blocks) * kTileBytes;
   for (long i = 0; i < panels; ++i, w += bytes) {
     for (int call = 0; call < calls.count; ++call) {
       const bool last = call == calls.count - 1;
-      const uint8_t* const next = last && i < panels - 1 ? w + bytes : nullptr;
+      const uint8_t* const next = last && bytes > 0 && i < panels - 1 ? w + bytes : nullptr;
       const int first = calls.first(call);
       Micro::multiply({w}, next, ahead, {0, blocks}, packed(x, first, blocks),
                       calls.size(call, rows), kPanelGroups, out + first * kPanelColumns);
