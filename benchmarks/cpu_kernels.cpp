@@ -46,8 +46,8 @@ AITER_MOE_EXPORT void pack(const uint8_t* values, long bytes, const uint8_t* sca
   }
 }
 
-// Multiplies rows by panel after panel, `bytes` apart (0: the same again and again); the sums of the last one stay in `out` (rows x 64 floats),
-// [call][group][row][16].
+// Multiplies rows by panel after panel, `bytes` apart (0: the same again and again). The sums of
+// the last one stay in `out`, [call][group][row][16].
 AITER_MOE_EXPORT void sweep(const uint8_t* w, long bytes, long panels, int blocks, int ahead,
                             uint32_t* x, int rows, float* out) {
   const Calls calls(rows);

@@ -38,7 +38,7 @@ TASK = ("phases", "items", "run")
 
 
 class Task(ctypes.Structure):
-    """Mirror of Task in csrc/common/pool.h: entry points of what the pool runs."""
+    """Mirror of Task in csrc/common/crew.h: entry points of what the pool runs."""
 
     _fields_ = [(name, c_void_p) for name in TASK]
 

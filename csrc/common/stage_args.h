@@ -9,8 +9,9 @@ namespace aiter_moe {
 struct StageArgs {
   const void* x;                    // stage 1: rows by token; stage 2: rows token*topk+slot
   const unsigned char* x_scale;     // e8m0 of fp4 activations, null for bf16
-  const unsigned char* w;           // fp4 codes, 16x16 tiles, [experts][w_rows][w_k/2]
-  const unsigned char* w_scale;     // e8m0, 32x8 tiles over the stacked rows
+  const unsigned char* w;           // fp4 codes in 16x16 tiles, [experts][w_rows][w_k/2];
+                                    // of the CPU panels with their scales (cpu/layout.h)
+  const unsigned char* w_scale;     // e8m0, 32x8 tiles over the stacked rows; not of panels
   const float* bias;                // [experts][w_rows], gate then up in stage 1; or null
   const int* sorted_ids;            // slot << 24 | token
   const float* sorted_weights;      // routing weight per sorted slot
@@ -34,7 +35,7 @@ struct StageArgs {
   int sorted_rows;                  // length of sorted_ids, rounded up to block_m
   int ksplit;                       // parts of the reduction, 1 without split-k
   int doweight;                     // multiply by the routing weight in this stage
-  int interleaved;                  // w1 rows: 16 gate, 16 up, 16 gate, ...
+  int interleaved;                  // w1 rows: 16 gate, 16 up, 16 gate, ...; of panels always
   float limit;                      // Swiglu clamp, or Silu clamp when > 0
   float beta;                       // Situv2
   float linear_beta;                // Situv2

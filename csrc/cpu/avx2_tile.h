@@ -49,7 +49,7 @@ AITER_MOE_INLINE __m256i load_scale_bytes(const uint8_t* scales, int half) {
       _mm_loadl_epi64(reinterpret_cast<const __m128i*>(scales + kHalfLanes * half)));
 }
 
-// Byte `n` of the low nibbles (or, shifted by 4, the high ones) of every byte.
+// The low, or the high, nibble of every byte.
 AITER_MOE_INLINE __m256i low_nibbles(__m256i bytes) {
   return _mm256_and_si256(bytes, _mm256_set1_epi8(15));
 }

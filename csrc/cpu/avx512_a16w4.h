@@ -13,7 +13,7 @@ constexpr int kLines = 4;  // lines of codes of a group, eight k each
 
 // `Dot` multiplies the eight k of a line of codes in kSteps steps.
 template <class Dot>
-constexpr int kBlockSteps = kLines* Dot::kSteps;
+constexpr int kBlockSteps = kLines * Dot::kSteps;
 
 AITER_MOE_INLINE __m512i load_line(const uint8_t* codes, int line) {
   return _mm512_loadu_si512(codes + 64 * line);
@@ -188,9 +188,9 @@ inline void multiply_many(const Job& job, const uint32_t* x, int rows, float* ou
         job.tile_ahead(blocks.begin, job.ahead > count ? job.ahead : count);
     decode<Dot>(job.panel, blocks, w);
     for (int index = 0; index < row_passes(rows); ++index) {
-      const RowPass pass = row_pass(rows, index);
+      const Share pass = row_pass(rows, index);
       const uint8_t* const asked = index == row_passes(rows) - 1 ? soon : nullptr;
-      with_rows<1, kPassRows>(pass.rows, [&]<int Rows>() {
+      with_rows<1, kPassRows>(pass.count, [&]<int Rows>() {
         multiply_decoded<Dot, Rows>(w, count, x + kBlockSteps<Dot> * pass.first, stride, asked,
                                     out + pass.first * kLanes,
                                     static_cast<long>(rows) * kLanes);
@@ -215,10 +215,10 @@ struct A16W4 {
   static void pack(const RowSource* rows, int count, int blocks, uint32_t* to) {
     const int passes = Groups == 1 ? 1 : row_passes(count);
     for (int index = 0; index < passes; ++index) {
-      const RowPass pass = Groups == 1 ? RowPass{0, count} : row_pass(count, index);
+      const Share pass = Groups == 1 ? Share{0, count} : row_pass(count, index);
       uint32_t* own = to + kRowWords * pass.first;
       for (int block = 0; block < blocks; ++block, own += words(count, 1)) {
-        pack_block(rows + pass.first, pass.rows, block, own);
+        pack_block(rows + pass.first, pass.count, block, own);
       }
     }
   }

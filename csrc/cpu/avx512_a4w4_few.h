@@ -20,7 +20,7 @@ AITER_MOE_INLINE __m512i offset_fp4() {
   return _mm512_broadcast_i32x4(_mm_add_epi8(doubled_fp4(), _mm_set1_epi8(12)));
 }
 
-// Sixteen fp4 codes pairs: byte b of an octet's dword holds k = 2 b (low nibble) and 2 b + 1.
+// Values of the low nibbles: byte b of an octet's dword holds k = 2 b, and 2 b + 1 in the high one.
 AITER_MOE_INLINE __m512i look_up(__m512i codes, __m512i values) {
 #if defined(__AVX512VBMI__)
   return _mm512_permutexvar_epi8(codes, values);
@@ -79,7 +79,7 @@ AITER_MOE_INLINE void multiply_block(const uint8_t* codes, const uint32_t* x, __
     for (int m = 0; m < Rows; ++m) {
       const __m512i activation = _mm512_set1_epi32(static_cast<int>(x[i * Rows + m]));
       dot[m] = _mm512_dpbusd_epi32(dot[m], quad, activation);
-      zmm::keep_in_register(dot[m]);
+      keep_in_register(dot[m]);
     }
   }
 }

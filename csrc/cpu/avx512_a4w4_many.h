@@ -176,7 +176,7 @@ __attribute__((noinline)) void multiply_run(const Weights& w, int first, int las
         AITER_MOE_UNROLL
         for (int g = 0; g < kPanelGroups; ++g) {
           dot[g][m] = _mm512_dpbusd_epi32(dot[g][m], activation, quad[g]);
-          zmm::keep_in_register(dot[g][m]);
+          keep_in_register(dot[g][m]);
         }
       }
     }
@@ -190,10 +190,10 @@ __attribute__((noinline)) void multiply_run(const Weights& w, int first, int las
 
 // Adds a run's sums under their scales to `out`, [group][row][16] from the pass's first row on.
 inline void add_run(const RunSums& sums, const uint8_t* lowest, const RowScales& scales,
-                    zmm::RowPass at, long group_stride, float* out) {
+                    Share at, long group_stride, float* out) {
   for (int g = 0; g < kPanelGroups; ++g, out += group_stride) {
     add_scaled(sums.values[g][0], zmm::load_scale_bytes(lowest + g * kGroupColumns),
-               {scales.exponents + at.first, scales.first, scales.width}, at.rows, out);
+               {scales.exponents + at.first, scales.first, scales.width}, at.count, out);
   }
 }
 
@@ -208,7 +208,7 @@ struct Chunk {
 // Adds a decoded chunk to the sums of one pass, run by run; a run of weights is cut where the
 // activations' scales change. `x` is the packed first block of the chunk, of all `rows`.
 inline void multiply_pass(const Weights& w, const Chunk& chunk, const uint8_t* soon,
-                          const uint32_t* x, int rows, zmm::RowPass at, float* out) {
+                          const uint32_t* x, int rows, Share at, float* out) {
   const long stride = ManyBlock::words(rows);
   const int blocks = chunk.end - chunk.begin;
   for (int first = 0, run = 0; first < blocks;) {
@@ -219,7 +219,7 @@ inline void multiply_pass(const Weights& w, const Chunk& chunk, const uint8_t* s
     const uint32_t* const quads = block + ManyBlock::kQuads * at.first;
     const uint8_t* const ahead = soon == nullptr ? nullptr : soon + first * kTileBytes;
     RunSums sums;
-    zmm::with_rows<1, zmm::kPassRows>(at.rows, [&]<int Rows>() {
+    zmm::with_rows<1, zmm::kPassRows>(at.count, [&]<int Rows>() {
       multiply_run<Rows>(w, first, last, quads, stride, ahead, sums);
     });
     add_run(sums, chunk.runs[run].lowest, ManyBlock::scales(block, rows), at,

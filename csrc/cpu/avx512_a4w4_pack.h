@@ -7,7 +7,7 @@
 
 namespace aiter_moe::cpu::avx512_vnni {
 
-constexpr int kChunk = 16;      // blocks that may share a base: runs of activations do not cross its multiples
+constexpr int kChunk = 16;  // blocks that may share a base: runs of activations end at its multiples
 constexpr int kMostShift = 3;
 constexpr int kOffset = 12 << kMostShift;
 
@@ -82,12 +82,12 @@ AITER_MOE_INLINE void pack_many_row(const uint8_t* codes, int shift, int stride,
 
 // A chunk of up to kChunk blocks of one row, from `block` on, given the base of each.
 inline void pack_chunk(const RowSource& row, int block, int count, const uint8_t* bases, int rows,
-                       zmm::RowPass pass, int m, uint32_t* to) {
+                       Share pass, int m, uint32_t* to) {
   const uint8_t* const codes = static_cast<const uint8_t*>(row.values) + block * (kBlock / 2);
   for (int i = 0; i < count; ++i, to += ManyBlock::words(rows)) {
     const int shift = row.scales[block + i] - bases[i];
     const bool reached = shift >= 0 && shift <= kMostShift;  // or else all are zeros
-    pack_many_row(codes + i * (kBlock / 2), reached ? shift : 0, pass.rows,
+    pack_many_row(codes + i * (kBlock / 2), reached ? shift : 0, pass.count,
                   to + ManyBlock::kQuads * pass.first + m);
     to[ManyBlock::kQuads * rows + pass.first + m] = packed_exponent(bases[i]);
   }
@@ -113,8 +113,8 @@ inline void pack_many(const RowSource* rows, int count, int blocks, uint32_t* to
   for (int block = 0; block < blocks; block += kChunk) {
     const int chunk = blocks - block < kChunk ? blocks - block : kChunk;
     for (int index = 0; index < zmm::row_passes(count); ++index) {
-      const zmm::RowPass pass = zmm::row_pass(count, index);
-      for (int m = 0; m < pass.rows; ++m) {
+      const Share pass = zmm::row_pass(count, index);
+      for (int m = 0; m < pass.count; ++m) {
         const RowSource& row = rows[pass.first + m];
         const uint8_t* const codes = static_cast<const uint8_t*>(row.values);
         const uint8_t* const scales = row.scales + block;

@@ -6,19 +6,15 @@
 #include <immintrin.h>
 
 #include "cpu/operands.h"
+#include "cpu/share.h"
 
 namespace aiter_moe::cpu::zmm {
 
-constexpr int kFewRows = 4;    // so many rows walk whole tiles, with sums of all columns at hand
-constexpr int kPassRows = 6;   // most rows of a pass over all columns of a panel, sums in registers:
-                               // 24 of them wait for 10 loads a step, which two ports bring in time
+constexpr int kFewRows = 4;  // so many rows walk whole tiles, with sums of all columns at hand
 
-// Holds a sum in a register: GCC would otherwise move sums about, or keep them in memory, when
-// steps are unrolled.
-template <class Vector>
-AITER_MOE_INLINE void keep_in_register(Vector& sum) {
-  asm("" : "+v"(sum));
-}
+// Most rows of a pass over all columns of a panel, sums in registers: 24 of them wait for 10 loads
+// a step, which two ports bring in time.
+constexpr int kPassRows = 6;
 
 // A group's codes: one vector per eight k.
 AITER_MOE_INLINE void load_octets(const uint8_t* codes, __m512i octet[4]) {
@@ -62,18 +58,10 @@ struct Job {
   }
 };
 
-// Rows of one pass. Passes over `rows` rows are as even as can be.
-struct RowPass {
-  int first;
-  int rows;
-};
+inline int row_passes(int rows) { return divided_up(rows, kPassRows); }
 
-AITER_MOE_INLINE int row_passes(int rows) { return (rows + kPassRows - 1) / kPassRows; }
-
-AITER_MOE_INLINE RowPass row_pass(int rows, int index) {
-  const int count = row_passes(rows), base = rows / count, extra = rows % count;
-  return {index * base + (index < extra ? index : extra), base + (index < extra ? 1 : 0)};
-}
+// The rows of one pass.
+inline Share row_pass(int rows, int index) { return share_of(rows, row_passes(rows), index); }
 
 // Zeroes [group][row][16].
 AITER_MOE_INLINE void clear_sums(int rows, float* out) {

@@ -13,7 +13,7 @@ namespace {
 using aiter_moe::cpu::U32;
 
 constexpr int kChains = 14;  // independent sums: latency times ports of every CPU we know, and some
-constexpr int kPrefetchLines = 64;
+constexpr int kPrefetchBytes = 4096;
 
 // `rounds` times kChains independent `step`s, each one instruction.
 template <class Vector, class Step>
@@ -32,11 +32,11 @@ AITER_MOE_INLINE void repeat(long rounds, Vector zero, const Step& step) {
 
 }  // namespace
 
-#define AITER_MOE_DOT(name, Vector, zero, a, b, step)        \
-  AITER_MOE_EXPORT void name(long rounds) {                            \
-    Vector a = zero, b = zero;                                         \
-    asm("" : "+x"(a), "+x"(b));                                        \
-    repeat(rounds, zero, [&](Vector sum) { return step; });  \
+#define AITER_MOE_DOT(name, Vector, zero, a, b, step)       \
+  AITER_MOE_EXPORT void name(long rounds) {                 \
+    Vector a = zero, b = zero;                              \
+    asm("" : "+x"(a), "+x"(b));                             \
+    repeat(rounds, zero, [&](Vector sum) { return step; }); \
   }
 
 #if defined(__AVX512BF16__)
@@ -64,13 +64,14 @@ AITER_MOE_DOT(vfmadd_256, __m256, _mm256_setzero_ps(), a, b, _mm256_fmadd_ps(a, 
 
 // Reads `bytes` (a multiple of 256) in order; the result keeps the compiler from leaving it out.
 AITER_MOE_EXPORT uint32_t read_stream(const void* from, long bytes) {
-  const U32* const lines = static_cast<const U32*>(from);
+  const char* const begin = static_cast<const char*>(from);
   U32 sum[4] = {};
-  for (long i = 0; i < bytes / 64; i += 4) {
+  for (const char* at = begin; at < begin + bytes; at += sizeof(sum)) {
     AITER_MOE_UNROLL
     for (int j = 0; j < 4; ++j) {
-      __builtin_prefetch(lines + i + j + kPrefetchLines);
-      sum[j] ^= lines[i + j];
+      const char* const part = at + j * sizeof(U32);
+      __builtin_prefetch(part + kPrefetchBytes);
+      sum[j] ^= *reinterpret_cast<const U32*>(part);
     }
   }
   return (sum[0] ^ sum[1] ^ sum[2] ^ sum[3])[0];

@@ -3,26 +3,10 @@
 // of about the same size, and consecutive passes a segment, which one work item computes.
 #pragma once
 
+#include "cpu/share.h"
 #include "cpu/sorted.h"
 
 namespace aiter_moe::cpu {
-
-inline int divided_up(int a, int b) { return (a + b - 1) / b; }
-
-inline int bounded(int x, int least, int most) { return x < least ? least : x > most ? most : x; }
-
-// Share `index` of `shares` in `total` things: consecutive, and sizes differ by at most one.
-struct Share {
-  int first;
-  int count;
-
-  int end() const { return first + count; }
-};
-
-inline Share share_of(int total, int shares, int index) {
-  const int base = total / shares, extra = total % shares;
-  return {index * base + (index < extra ? index : extra), base + (index < extra ? 1 : 0)};
-}
 
 // Rows of one expert that meet a panel of its weight, in so many passes of the micro-kernel.
 struct Segment {

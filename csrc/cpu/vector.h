@@ -37,7 +37,8 @@ using U16 = uint16_t __attribute__((vector_size(kVectorBytes / 2)));
 using F32Memory = float __attribute__((vector_size(kVectorBytes), aligned(4), may_alias));
 using U16Memory = uint16_t __attribute__((vector_size(kVectorBytes / 2), aligned(2), may_alias));
 
-// Keeps GCC from moving sums between registers and memory, or adding them up in another order.
+// Holds a sum in a register: with its steps unrolled GCC would move sums between registers and
+// memory, or add them up in another order.
 template <class Vector>
 AITER_MOE_INLINE void keep_in_register(Vector& sum) {
 #if defined(__AVX512VL__)

@@ -21,7 +21,7 @@ struct StageKernel {
   long (*scratch_bytes)(const void* args);  // of sizes alone: no pointer is read
 };
 
-// What calls of one shape share. Mirrored by aiter_moe/targets/cpu_layer.py.
+// What calls of one shape share. Mirrored by aiter_moe/targets/cpu_arguments.py.
 struct LayerPlan {
   StageKernel kernel1;
   StageKernel kernel2;
@@ -33,7 +33,7 @@ struct LayerPlan {
   int reduce;          // stage 2 leaves f32 rows: add them up
 };
 
-// One call. Mirrored by aiter_moe/targets/cpu_layer.py.
+// One call. Mirrored by aiter_moe/targets/cpu_arguments.py.
 struct LayerCall {
   const void* x;                    // [tokens], stage1.x_stride elements apart
   const unsigned char* x_scale;     // of fp4 x; else null

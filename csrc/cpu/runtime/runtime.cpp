@@ -28,7 +28,7 @@ AITER_MOE_EXPORT int aiter_moe_layer_call_size() { return sizeof(LayerCall); }
 // Pauses a waiting thread spends awake before it sleeps; 0 where threads outnumber CPUs.
 AITER_MOE_EXPORT void aiter_moe_set_spins(int spins) { Pool::set_spins(spins); }
 
-// Threads of an OpenMP library that launches of exactly `threads` threads run on; 0 takes them back.
+// Threads of an OpenMP library, on which launches of exactly `threads` threads run; 0: none.
 AITER_MOE_EXPORT void aiter_moe_lend_team(const Team* team, int threads) {
   Pool::lend(*team, threads);
 }

@@ -16,7 +16,7 @@ enum SortVerdict : int {
   kBadMask = 5,
 };
 
-// Mirrored by aiter_moe/targets/cpu_runtime.py.
+// Mirrored by aiter_moe/targets/cpu_arguments.py.
 struct SortArgs {
   const int* topk_ids;         // [tokens][topk]
   const float* topk_weights;   // [tokens][topk]
