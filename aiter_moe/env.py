@@ -65,8 +65,8 @@ THREADS = Variable(
 CPU_ISA = Variable(
     "AITER_MOE_CPU_ISA",
     "",
-    "most of the instruction set that CPU kernels use: avx512_bf16, avx512_vnni, avx512, "
-    "avx2_vnni, avx2 or portable (default: all the CPU has)",
+    "most of the instruction set that CPU kernels use: avx512_bf16, avx512_vbmi, "
+    "avx512_vnni, avx512, avx2_vnni, avx2 or portable (default: all the CPU has)",
 )
 AITER_CONFIG_FMOE = Variable(
     "AITER_CONFIG_FMOE", "", "aiter's own variable: tuned CSV files, separated as in PATH"

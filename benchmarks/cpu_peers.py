@@ -127,7 +127,7 @@ def memory() -> str:
 def facts(threads: int, peers: Sequence[Peer]) -> dict[str, str]:
     """Return machine, versions and command as text by name."""
     info = read_cpuinfo()
-    wanted = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile")
+    wanted = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512vbmi", "avx512_bf16", "amx_tile")
     has = " ".join(name for name in wanted if name in info.features)
     tuned = [text for text in env.CONFIG.text().split(os.pathsep) if text]
     packages = [peer.package for peer in peers if peer.package is not None]

@@ -23,6 +23,7 @@ _AVX2 = frozenset({"avx2", "fma", "f16c"})
 _AVX512 = _AVX2 | {"avx512f", "avx512bw", "avx512vl", "avx512dq"}
 REQUIRES: dict[str, frozenset[str]] = {
     "avx512_bf16": _AVX512 | {"avx512_bf16"},
+    "avx512_vbmi": _AVX512 | {"avx512_vnni", "avx512vbmi"},
     "avx512_vnni": _AVX512 | {"avx512_vnni"},
     "avx512": _AVX512,
     "avx2_vnni": _AVX2 | {"avx_vnni"},
@@ -148,6 +149,7 @@ class PassShape:
 # What is compiled of each micro-kernel; the first of a list is what runs untuned.
 SHAPES: dict[tuple[str, Kind], tuple[PassShape, ...]] = {
     ("avx512_bf16", Kind.A16W4): (PassShape(12, 1), PassShape(48, 4)),
+    ("avx512_vbmi", Kind.A4W4): (PassShape(96, 4), PassShape(24, 4)),
     ("avx512_vnni", Kind.A4W4): (PassShape(96, 4), PassShape(24, 4)),
     ("avx512", Kind.A16W4): (PassShape(48, 4), PassShape(12, 1)),
     ("avx2_vnni", Kind.A4W4): (PassShape(48, 4),),

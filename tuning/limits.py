@@ -45,6 +45,7 @@ DOT_OF: dict[tuple[str, Kind], str] = {
     ("avx512_bf16", Kind.A16W4): "vdpbf16ps_512",
     ("avx512", Kind.A16W4): "vfmadd_512",
     ("avx2", Kind.A16W4): "vfmadd_256",
+    ("avx512_vbmi", Kind.A4W4): "vpdpbusd_512",
     ("avx512_vnni", Kind.A4W4): "vpdpbusd_512",
     ("avx2_vnni", Kind.A4W4): "vpdpbusd_256",
     ("avx2", Kind.A4W4): "vpmaddubsw_256",

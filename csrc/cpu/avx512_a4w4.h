@@ -41,3 +41,12 @@ struct A4W4 {
 };
 
 }  // namespace aiter_moe::cpu::avx512_vnni
+
+#if defined(__AVX512VBMI__)
+// The same kernels: with this extension weights are decoded by one look-up of 64 entries.
+namespace aiter_moe::cpu::avx512_vbmi {
+
+using avx512_vnni::A4W4;
+
+}  // namespace aiter_moe::cpu::avx512_vbmi
+#endif
