@@ -68,9 +68,9 @@ class CpuTile:
     isa : str
         Micro-kernel, a key of `REQUIRES`.
     rows : int
-        Most activation rows of a pass: sums are kept in registers for so many.
+        Most activation rows that share weights which are decoded once.
     groups : int
-        Groups of 16 columns that a full pass computes together.
+        Groups of 16 columns that are computed together where rows are many.
     output : Output
         BF16 in stage 1; ROWS or FINAL in stage 2.
     columns : int
@@ -90,7 +90,7 @@ class CpuTile:
 
     @property
     def code_label(self) -> str:
-        """ISA, rows x groups of a pass, output: what is compiled in."""
+        """ISA, rows x groups, output: what is compiled in."""
         final = "_final" if self.output is Output.FINAL else ""
         return f"{self.isa}_r{self.rows}x{self.groups}{final}"
 
@@ -140,7 +140,7 @@ class CpuTile:
 
 @dataclass(frozen=True, slots=True)
 class PassShape:
-    """Rows x groups of a pass; see `CpuTile`."""
+    """Rows x groups; see `CpuTile`."""
 
     rows: int
     groups: int

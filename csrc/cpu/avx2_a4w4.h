@@ -6,6 +6,7 @@
 
 #include "cpu/avx2_dot.h"
 #include "cpu/avx2_tile.h"
+#include "cpu/doubled_fp4.h"
 
 namespace aiter_moe::cpu::avx2 {
 
@@ -23,11 +24,6 @@ struct PackedRange {
 };
 
 constexpr int kRowDwords = sizeof(PackedRow) / 4;
-constexpr int kNormalBias = 129;  // of w + x, and undoes the doubling of both sides
-
-AITER_MOE_INLINE __m128i doubled_fp4() {
-  return _mm_setr_epi8(0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12);
-}
 
 // A group of a tile: four k of a column in a dword, two vectors of columns per quad of k.
 struct Quads {
@@ -81,7 +77,7 @@ AITER_MOE_INLINE void add_any(__m256i w_bytes, int x_byte, const float* dot, flo
 // One row of a group with scales beyond the range.
 __attribute__((noinline)) inline void add_any_row(const Quads& w, const PackedRow& x,
                                                   const float* dots, float* out) {
-  const int x_byte = (x.exponent >> 23) + kNormalBias;
+  const int x_byte = (x.exponent >> 23) + kExponentBias;
   for (int half = 0; half < 2; ++half) {
     add_any(w.scale_bytes[half], x_byte, dots + kHalfLanes * half, out + kHalfLanes * half);
   }
@@ -158,17 +154,15 @@ struct FourBits {
         least = byte < least ? byte : least;
         most = byte > most ? byte : most;
       }
-      const PackedRange range = normal_range(least, most);
+      const PackedRange range = packed_range(least, most);
       __builtin_memcpy(to + count * kRowDwords, &range, sizeof(range));
     }
   }
 
-  // w + x - 129 must be the exponent field of a normal number, 1 to 254, for every row.
-  static PackedRange normal_range(int least, int most) {
-    const int first = least <= kNormalBias ? kNormalBias + 1 - least : 0;
-    const int last = most >= kNormalBias ? 254 + kNormalBias - most : 254;
-    if (most == kNanScale || last < first) return {};
-    return {static_cast<uint8_t>(first), static_cast<uint8_t>(last - first), 1, 0};
+  static PackedRange packed_range(int least, int most) {
+    const ByteRange weights = normal_weights(least, most);
+    if (weights.count == 0) return {};
+    return {static_cast<uint8_t>(weights.first), static_cast<uint8_t>(weights.count - 1), 1, 0};
   }
 
   // Sixteen bytes of codes: byte b of an octet's dword holds k = 2 b (low nibble) and 2 b + 1.
@@ -187,7 +181,7 @@ struct FourBits {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(row.quads), _mm_unpacklo_epi32(even, odd));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(row.quads + 4), _mm_unpackhi_epi32(even, odd));
     row.start = Dot::start(-12 * _mm_cvtsi128_si32(sums));
-    row.exponent = static_cast<int32_t>(static_cast<uint32_t>(scale - kNormalBias) << 23);
+    row.exponent = static_cast<int32_t>(packed_exponent(scale));
     return row;
   }
 

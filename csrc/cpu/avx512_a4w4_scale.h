@@ -3,12 +3,9 @@
 #pragma once
 
 #include "cpu/avx512_tile.h"
+#include "cpu/doubled_fp4.h"
 
 namespace aiter_moe::cpu::avx512_vnni {
-
-AITER_MOE_INLINE __m128i doubled_fp4() {
-  return _mm_setr_epi8(0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12);
-}
 
 // What a packed block says of its rows' scales: for every row the exponent to add to the bits of
 // a weight's scale, and the weight scale bytes for which all these additions give normal numbers,
@@ -19,20 +16,12 @@ struct RowScales {
   uint32_t width;
 };
 
-constexpr int kExponentBias = 129;  // 127, and 2 for the doubling of both sides
-
-inline uint32_t packed_exponent(int x_byte) {
-  return static_cast<uint32_t>(x_byte - kExponentBias) << 23;
-}
-
-// Weight bytes w for which w + x - 129 is the exponent field of a normal number, 1 to 254, for x
-// from `least` to `most`; none at all for a NaN.
+// First byte and width for rows whose scale bytes lie from `least` to `most`.
 inline void pack_range(int least, int most, uint32_t* range) {
-  const int first = least <= kExponentBias ? kExponentBias + 1 - least : 0;
-  const int last = most >= kExponentBias ? 254 + kExponentBias - most : 254;
-  const bool any = most != kNanScale && last >= first;
-  range[0] = any ? static_cast<uint32_t>(first) : 256u;
-  range[1] = any ? static_cast<uint32_t>(last - first) : 0u;
+  const ByteRange weights = normal_weights(least, most);
+  const bool any = weights.count > 0;
+  range[0] = any ? static_cast<uint32_t>(weights.first) : 256u;
+  range[1] = any ? static_cast<uint32_t>(weights.count - 1) : 0u;
 }
 
 // value * 2^(w + x - 256) + sum for any two scale bytes: the exponent is split over two factors,
