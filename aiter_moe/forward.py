@@ -8,7 +8,6 @@ Here: which problem the operands pose, and the order of launches. Which kernels 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -29,7 +28,7 @@ from aiter_moe.pipeline import (
     quantised,
 )
 from aiter_moe.problem import Problem, token_tier
-from aiter_moe.sizes import ceil_div
+from aiter_moe.runs import Routing, Rows, run_length, runs, token_bytes
 from aiter_moe.targets.arguments import ElementType
 from aiter_moe.targets.base import (
     Launcher,
@@ -44,10 +43,6 @@ from aiter_moe.targets.registry import Target
 from aiter_moe.targets.routed_pairs import check_pairs, dense_mask, routed_count
 from aiter_moe.verdict import Overrides, computed
 
-# What each tensor with a row per token or slot may take at a time where a call is cut: half of what
-# kernels reach with their 31-bit offsets, since a plan is made for the run's tier, which may be
-# twice its tokens.
-RUN_BYTES = 1 << 30
 # The widest load of a row on any target.
 ROW_ALIGNMENT = 16
 # Bytes that an atomic addition takes at a time: a pair of elements.
@@ -92,33 +87,6 @@ class Options:
     beta: float | None = None
     linear_beta: float | None = None
     target: Target | str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Routing:
-    """Who goes where: routed experts per token, and which of them this rank holds."""
-
-    weights: torch.Tensor
-    ids: torch.Tensor
-    expert_mask: torch.Tensor | None = None
-    num_local_tokens: torch.Tensor | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Rows:
-    """A run of tokens: their inputs, and where their output goes.
-
-    Attributes
-    ----------
-    first_token : int or None
-        Tokens of the call before these; None: they are the whole call.
-    """
-
-    hidden: torch.Tensor
-    a1_scale: torch.Tensor | None
-    routing: Routing
-    out: torch.Tensor
-    first_token: int | None = None
 
 
 def _problem(
@@ -169,7 +137,7 @@ def _overrides(options: Options, kind: Kind, *, is_ep: bool) -> Overrides:
     )
 
 
-def _first_operand(call: MoeCall, rows: _Rows, problem: Problem, *, direct: bool) -> Operand:
+def _first_operand(call: MoeCall, rows: Rows, problem: Problem, *, direct: bool) -> Operand:
     """Return what stage 1 reads: rows or codes as they came, or quantised."""
     hidden, scale = rows.hidden, rows.a1_scale
     if scale is not None:
@@ -199,59 +167,6 @@ def _summable(out: torch.Tensor) -> torch.Tensor:
     Columns are even in number, so that all rows lie as the first does.
     """
     return torch.empty_like(out) if out.data_ptr() % SUM_ALIGNMENT else out
-
-
-def run_length(tokens: int, row_bytes: int) -> int:
-    """Return the tokens of a run: all where kernels reach them, else a part of nearly equal length.
-
-    Parameters
-    ----------
-    tokens : int
-        Tokens of the call.
-    row_bytes : int
-        What the largest of its tensors takes for each.
-    """
-    if max(tokens, token_tier(tokens)) * row_bytes < 2 * RUN_BYTES:
-        return tokens
-    longest = max(1, RUN_BYTES // row_bytes)
-    return ceil_div(tokens, max(1, ceil_div(tokens, longest)))
-
-
-def token_bytes(hidden: torch.Tensor, topk: int, model_dim: int, inter_dim: int, gfx: str) -> int:
-    """Return what the largest tensor that a call cuts by takes for each token.
-
-    Hidden states at their own pitch and the bf16 intermediate, which stage kernels read; on the
-    CPU, where a run costs no launches, also the float32 rows of stage 2, to save memory.
-    """
-    pitch = max(hidden.stride(0), hidden.shape[1]) * hidden.element_size()
-    rows = 4 * topk * model_dim if gfx == "cpu" else 0
-    return max(pitch, 2 * topk * inter_dim, rows)
-
-
-def _runs(whole: _Rows, step: int) -> Iterator[_Rows]:
-    """Cut a call into runs of `step` tokens.
-
-    Tokens are independent of each other and all runs take the same kernels, so the cut changes no
-    bit of the result.
-    """
-    tokens = whole.routing.ids.shape[0]
-    if tokens <= step:
-        yield whole
-        return
-    for begin in range(0, tokens, step):
-        cut = slice(begin, begin + step)
-        yield _Rows(
-            whole.hidden[cut],
-            None if whole.a1_scale is None else whole.a1_scale[cut],
-            Routing(
-                whole.routing.weights[cut],
-                whole.routing.ids[cut],
-                whole.routing.expert_mask,
-                whole.routing.num_local_tokens,
-            ),
-            whole.out[cut],
-            begin,
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,27 +212,26 @@ class Forward:
         if out is None:
             shape = (hidden.shape[0], experts.w2.rows)
             out = torch.empty(shape, dtype=self.dtype, device=hidden.device)
+        whole = Rows(hidden, a1_scale, routing, out)
         if self.layer is not None:
-            self.layer.run(_tensors(hidden, a1_scale, experts, routing, out))
+            self.layer.run(_tensors(whole, experts))
             return out
         if hidden.shape[0] == 0:
             return out
-        whole = _Rows(hidden, a1_scale, routing, out)
         if self.metadata.plan.stage2.tile.output is Output.ATOMIC:
             whole = replace(whole, out=_summable(out))
-        for rows in _runs(whole, self.step):
+        for rows in runs(whole, self.step):
             self._run(rows, experts)
         return out if whole.out is out else out.copy_(whole.out)
 
-    def _run(self, rows: _Rows, experts: Experts) -> None:
+    def _run(self, rows: Rows, experts: Experts) -> None:
         if runs_layers(self.launcher):
-            parts = rows.hidden, rows.a1_scale, experts, rows.routing, rows.out
-            layer = self.launcher.layer(_shape(self, *parts))
-            layer.run(_tensors(*parts, rows.first_token))
+            layer = self.launcher.layer(_shape(self, rows, experts))
+            layer.run(_tensors(rows, experts))
         else:
             self._run_stages(rows, experts)
 
-    def _run_stages(self, rows: _Rows, experts: Experts) -> None:
+    def _run_stages(self, rows: Rows, experts: Experts) -> None:
         """Run the launches of `rows` one after the other."""
         metadata, launcher, work = self.metadata, self.launcher, self.work
         direct = metadata.plan.direct
@@ -343,7 +257,7 @@ class Forward:
         finish(call, metadata.stage2(call, a2), metadata.plan.stage2)
 
 
-def _routed(rows: _Rows, experts: Experts) -> RoutedTokens:
+def _routed(rows: Rows, experts: Experts) -> RoutedTokens:
     routing = rows.routing
     mask = routing.expert_mask
     return RoutedTokens(
@@ -365,44 +279,31 @@ def _elements(
     return hidden.view(torch.uint8).contiguous(), scale.view(torch.uint8).contiguous()
 
 
-def _tensors(
-    hidden: torch.Tensor,
-    a1_scale: torch.Tensor | None,
-    experts: Experts,
-    routing: Routing,
-    out: torch.Tensor,
-    first_token: int | None = None,
-) -> LayerTensors:
+def _tensors(rows: Rows, experts: Experts) -> LayerTensors:
+    routing, tokens = rows.routing, rows.hidden.shape[0]
     mask, local = routing.expert_mask, routing.num_local_tokens
-    tokens = hidden.shape[0]
     return LayerTensors(
-        *_elements(hidden, a1_scale),
+        *_elements(rows.hidden, rows.a1_scale),
         routing.ids.contiguous(),
         routing.weights.contiguous(),
         None if mask is None else dense_mask(mask),
-        tokens if local is None else routed_count(local, tokens, first_token),
+        tokens if local is None else routed_count(local, tokens, rows.first_token),
         experts.w1.codes,
         experts.w2.codes,
         experts.bias1,
         experts.bias2,
-        out,
+        rows.out,
     )
 
 
-def _shape(
-    forward: Forward,
-    hidden: torch.Tensor,
-    a1_scale: torch.Tensor | None,
-    experts: Experts,
-    routing: Routing,
-    out: torch.Tensor,
-) -> LayerShape:
+def _shape(forward: Forward, rows: Rows, experts: Experts) -> LayerShape:
     """Return all that a launcher of layers must know of a run but its tensors."""
     plan, work, constants = forward.metadata.plan, forward.work, forward.constants
+    routing, out = rows.routing, rows.out
     w1, w2, mask = experts.w1, experts.w2, routing.expert_mask
     tokens, topk = routing.ids.shape
     check_pairs(routing.ids, routing.weights, w1.experts)
-    x, x_scale = _elements(hidden, a1_scale)
+    x, x_scale = _elements(rows.hidden, rows.a1_scale)
     kind = ElementType.of(x.dtype)
     return LayerShape(
         stage1=plan.stage1,
@@ -466,7 +367,7 @@ def plan_moe(
     if not runs_layers(launcher) or step < tokens or tokens == 0:
         return forward
     out = torch.empty((tokens, model_dim), dtype=options.dtype, device="meta")
-    shape = _shape(forward, hidden, a1_scale, experts, routing, out)
+    shape = _shape(forward, Rows(hidden, a1_scale, routing, out), experts)
     return replace(forward, layer=launcher.layer(shape))
 
 

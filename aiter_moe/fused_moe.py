@@ -11,10 +11,11 @@ import torch
 from aiter_moe import checks, known_calls
 from aiter_moe.enums import ActivationType, GateMode, QuantType
 from aiter_moe.errors import ArgumentError, DtypeError
-from aiter_moe.forward import Options, Routing, plan_moe
+from aiter_moe.forward import Options, plan_moe
 from aiter_moe.known_calls import KnownCall, Operands
 from aiter_moe.layouts import Layout, PackedWeight
 from aiter_moe.pipeline import Experts
+from aiter_moe.runs import Routing
 from aiter_moe.targets.registry import Target, running_target
 from aiter_moe.weights import FlatWeight, flat_weight, given_weight, kernel_experts, row_order
 

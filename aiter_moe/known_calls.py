@@ -20,9 +20,10 @@ import torch
 from aiter_moe import checks, env
 from aiter_moe.configs.lookup import stamps
 from aiter_moe.enums import GateMode
-from aiter_moe.forward import Forward, Routing
+from aiter_moe.forward import Forward
 from aiter_moe.layouts import PackedWeight
 from aiter_moe.pipeline import Experts
+from aiter_moe.runs import Routing
 from aiter_moe.targets.base import LayerTensors
 from aiter_moe.targets.registry import Target
 from aiter_moe.weights import kernel_experts

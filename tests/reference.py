@@ -10,6 +10,7 @@ import torch
 
 from aiter_moe.enums import ActivationType, Kind
 from aiter_moe.formats import dequantise, quantise_1x32
+from aiter_moe.layouts import Layout, PackedWeight
 
 
 def activate(gate: torch.Tensor, up: torch.Tensor, activation: ActivationType, **constants: float):
@@ -89,6 +90,27 @@ def random_problem(
         bias1=torch.randn(experts, 2 * inter, generator=g) if bias else None,
         bias2=torch.randn(experts, hidden, generator=g) if bias else None,
     )
+
+
+# tokens, hidden, inter, experts, topk, routing
+ODD_SHAPES = [
+    (1, 256, 128, 4, 2, "random"),
+    (3, 256, 192, 8, 3, "sparse"),
+    (17, 2880, 384, 4, 2, "random"),
+    (129, 128, 640, 16, 4, "one"),
+    (17, 96, 160, 3, 1, "random"),
+]
+
+
+def panel_operands(p: MoeProblem) -> dict[str, object]:
+    """Return the operands of `fused_moe` for a problem, weights as the CPU reads them."""
+    return {
+        "hidden_states": p.x,
+        "w1": PackedWeight.pack(p.w1, p.s1, Layout.PANEL_GATE_UP),
+        "w2": PackedWeight.pack(p.w2, p.s2, Layout.PANEL),
+        "topk_weight": p.topk_weights,
+        "topk_ids": p.topk_ids,
+    }
 
 
 def problem_of_a_rank() -> tuple[MoeProblem, torch.Tensor]:

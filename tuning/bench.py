@@ -19,10 +19,10 @@ import torch
 
 from aiter_moe import pipeline
 from aiter_moe.enums import Kind
-from aiter_moe.forward import Routing
 from aiter_moe.fused_moe import fused_moe
 from aiter_moe.pipeline import Experts, MoeCall, Operand
 from aiter_moe.problem import Problem
+from aiter_moe.runs import Routing
 from aiter_moe.targets.base import Launcher, RoutedTokens
 from aiter_moe.tuning import operands
 from aiter_moe.tuning.candidates import Candidate

@@ -17,10 +17,10 @@ import torch
 
 from aiter_moe.enums import ActivationType, GateMode
 from aiter_moe.formats import MX_BLOCK
-from aiter_moe.forward import Routing
 from aiter_moe.layouts import PackedWeight
 from aiter_moe.pipeline import ActivationConstants, Experts
 from aiter_moe.problem import Problem
+from aiter_moe.runs import Routing
 from aiter_moe.weights import kernel_layout
 
 ROTATIONS = 8

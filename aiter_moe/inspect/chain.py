@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import torch
 
-from aiter_moe.forward import run_length, token_bytes
 from aiter_moe.pipeline import chain
 from aiter_moe.plan import Plan
 from aiter_moe.problem import Problem
+from aiter_moe.runs import run_length, token_bytes
 from aiter_moe.sizes import ceil_div
 
 

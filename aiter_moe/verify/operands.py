@@ -15,10 +15,10 @@ import torch
 
 from aiter_moe.enums import Kind
 from aiter_moe.formats import MX_BLOCK, NAN_SCALE, dequantise, quantise_1x32
-from aiter_moe.forward import Routing
 from aiter_moe.layouts import Layout, PackedWeight
 from aiter_moe.layouts.scales import COL_TILE
 from aiter_moe.pipeline import Operand
+from aiter_moe.runs import Routing
 from aiter_moe.sizes import round_up
 from aiter_moe.verify.matrices import (
     LOWER,

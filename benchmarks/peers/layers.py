@@ -17,7 +17,7 @@ import torch
 from aiter_moe.durable import replacing
 from aiter_moe.enums import ActivationType
 from aiter_moe.formats import dequantise
-from aiter_moe.forward import Routing
+from aiter_moe.runs import Routing
 from aiter_moe.tuning import operands
 from aiter_moe.tuning.model_shapes import MODELS
 from aiter_moe.tuning.operands import ExpertWeights, Layer

@@ -17,7 +17,7 @@ import torch
 from onnx import TensorProto, helper
 
 from aiter_moe.enums import ActivationType
-from aiter_moe.forward import Routing
+from aiter_moe.runs import Routing
 from aiter_moe.tuning.operands import Layer
 from peers import layers
 from peers.int4 import GROUP, int4

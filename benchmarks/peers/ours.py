@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 
 from aiter_moe import dtypes, fused_moe, prepare_weights
-from aiter_moe.forward import Routing
+from aiter_moe.runs import Routing
 from peers.layers import Operands
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from aiter_moe.enums import ActivationType
-from aiter_moe.forward import Routing
+from aiter_moe.runs import Routing
 from peers.layers import Operands
 
 ROWS = 32

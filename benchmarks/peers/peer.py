@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import torch
 
-from aiter_moe.forward import Routing
+from aiter_moe.runs import Routing
 from peers.layers import Operands
 
 

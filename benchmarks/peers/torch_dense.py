@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 
 from aiter_moe.enums import ActivationType
-from aiter_moe.forward import Routing
+from aiter_moe.runs import Routing
 from peers import layers
 from peers.layers import Operands
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from aiter_moe.enums import ActivationType
-from aiter_moe.forward import Routing
+from aiter_moe.runs import Routing
 from aiter_moe.tuning.operands import Layer
 from peers import layers
 from peers.layers import Operands

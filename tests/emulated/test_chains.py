@@ -125,7 +125,7 @@ def test_a_rank_with_some_experts_needs_no_other_kernel_nor_does_a_cut(plans, ki
     p, mask, local = rank_of_many(51)
     given = torch.full((51, 128), 7.0, dtype=p.x.dtype)
     options = {"expert_mask": mask, "num_local_tokens": local}
-    monkeypatch.setattr("aiter_moe.forward.RUN_BYTES", 26 * 2 * 3 * 128)
+    monkeypatch.setattr("aiter_moe.runs.RUN_BYTES", 26 * 2 * 3 * 128)
     out, symbols = called(p, kind, TARGETS[0], output=given, **options)
     assert not plans[-1].direct
     assert symbols == list(chain(plans[-1])) * 2
@@ -138,7 +138,7 @@ def test_a_rank_with_some_experts_needs_no_other_kernel_nor_does_a_cut(plans, ki
 def test_runs_of_few_tokens_know_their_place_in_the_call(plans, kind, monkeypatch):
     p, mask, local = rank_of_many(13)
     options = {"expert_mask": mask.bool(), "num_local_tokens": local.long()}
-    monkeypatch.setattr("aiter_moe.forward.RUN_BYTES", 5 * 2 * 3 * 128)
+    monkeypatch.setattr("aiter_moe.runs.RUN_BYTES", 5 * 2 * 3 * 128)
     w1, w2 = PackedWeight.pack(p.w1, p.s1), PackedWeight.pack(p.w2, p.s2)
     out = fused_moe(
         p.x, w1, w2, p.topk_weights, p.topk_ids, activation=ActivationType.Silu,

@@ -9,14 +9,12 @@ import threading
 
 import pytest
 import torch
-from reference import problem_of_a_rank, random_problem
+from reference import ODD_SHAPES, panel_operands, problem_of_a_rank, random_problem
 
 from aiter_moe import (
     ActivationType,
     ArgumentError,
     Kind,
-    Layout,
-    PackedWeight,
     dtypes,
     fused_moe,
     known_calls,
@@ -31,11 +29,7 @@ Q_DTYPE = {Kind.A16W4: torch.bfloat16, Kind.A4W4: dtypes.fp4x2}
 
 def arguments(p, kind=Kind.A16W4, activation=ActivationType.Silu, **more):
     return {
-        "hidden_states": p.x,
-        "w1": PackedWeight.pack(p.w1, p.s1, Layout.PANEL_GATE_UP),
-        "w2": PackedWeight.pack(p.w2, p.s2, Layout.PANEL),
-        "topk_weight": p.topk_weights,
-        "topk_ids": p.topk_ids,
+        **panel_operands(p),
         "activation": activation,
         "bias1": p.bias1,
         "bias2": p.bias2,
@@ -61,14 +55,7 @@ def same_as_by_stages(call) -> bool:
 @pytest.mark.parametrize("kind", list(Kind))
 @pytest.mark.parametrize(
     ("tokens", "hidden", "inter", "experts", "topk", "routing"),
-    [
-        (1, 256, 128, 4, 2, "random"),
-        (3, 256, 192, 8, 3, "sparse"),
-        (17, 2880, 384, 4, 2, "random"),
-        (129, 128, 640, 16, 4, "one"),
-        (17, 96, 160, 3, 1, "random"),
-        (600, 64, 64, 24, 5, "random"),
-    ],
+    [*ODD_SHAPES, (600, 64, 64, 24, 5, "random")],
 )
 def test_a_layer_has_the_bits_of_its_stages(kind, tokens, hidden, inter, experts, topk, routing):
     p = random_problem(tokens, hidden, inter, experts, topk, bias=True, routing=routing)

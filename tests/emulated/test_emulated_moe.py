@@ -221,7 +221,7 @@ def test_long_calls_are_cut_into_runs_without_a_trace(monkeypatch):
     local = torch.tensor([13], dtype=torch.int32)
     # of one block, since runs of a few tokens would take kernels without a sort
     whole = run(p, ActivationType.Silu, Kind.A4W4, num_local_tokens=local, block_size_M=64)
-    monkeypatch.setattr("aiter_moe.forward.RUN_BYTES", 5 * 4 * 2 * 128)
+    monkeypatch.setattr("aiter_moe.runs.RUN_BYTES", 5 * 4 * 2 * 128)
     cut = run(p, ActivationType.Silu, Kind.A4W4, num_local_tokens=local, block_size_M=64)
     assert torch.equal(cut, whole)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from golden import golden
-from reference import problem_of_a_rank, random_problem, reference_moe, relative_l2
+from reference import ODD_SHAPES, problem_of_a_rank, random_problem, reference_moe, relative_l2
 
 from aiter_moe import (
     ActivationType,
@@ -99,16 +99,7 @@ def test_aiters_reference_outputs_are_met(name, way):
 
 
 @pytest.mark.parametrize("kind", list(Kind))
-@pytest.mark.parametrize(
-    ("tokens", "hidden", "inter", "experts", "topk", "routing"),
-    [
-        (1, 256, 128, 4, 2, "random"),
-        (3, 256, 192, 8, 3, "sparse"),
-        (17, 2880, 384, 4, 2, "random"),
-        (129, 128, 640, 16, 4, "one"),
-        (17, 96, 160, 3, 1, "random"),
-    ],
-)
+@pytest.mark.parametrize(("tokens", "hidden", "inter", "experts", "topk", "routing"), ODD_SHAPES)
 def test_odd_shapes_agree_with_float64(kind, tokens, hidden, inter, experts, topk, routing):
     p = random_problem(tokens, hidden, inter, experts, topk, bias=True, routing=routing)
     want = reference_moe(p, ActivationType.Swiglu, kind, skip_inter_quant=False)
@@ -232,7 +223,7 @@ def test_long_calls_are_cut_into_runs_without_a_trace(monkeypatch, local_tokens)
     p = random_problem(17, 128, 128, 4, 2)
     local = None if local_tokens is None else torch.tensor([local_tokens], dtype=torch.int32)
     whole = run(p, ActivationType.Silu, Kind.A4W4, num_local_tokens=local)
-    monkeypatch.setattr("aiter_moe.forward.RUN_BYTES", 5 * 4 * 2 * 128)
+    monkeypatch.setattr("aiter_moe.runs.RUN_BYTES", 5 * 4 * 2 * 128)
     known_calls.forget()
     assert torch.equal(run(p, ActivationType.Silu, Kind.A4W4, num_local_tokens=local), whole)
 

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import os
+from importlib import import_module
 
 import pytest
 import torch
-from reference import random_problem
+from reference import panel_operands, random_problem
 
 from aiter_moe import (
     ActivationType,
@@ -19,6 +20,7 @@ from aiter_moe import (
     UnsupportedProblemError,
     dtypes,
     env,
+    forward,
     fused_moe,
     known_calls,
 )
@@ -27,21 +29,12 @@ from aiter_moe import (
 @pytest.fixture
 def call():
     p = random_problem(5, 128, 128, 4, 2, bias=True)
-    return {
-        "hidden_states": p.x,
-        "w1": PackedWeight.pack(p.w1, p.s1, Layout.PANEL_GATE_UP),
-        "w2": PackedWeight.pack(p.w2, p.s2, Layout.PANEL),
-        "topk_weight": p.topk_weights,
-        "topk_ids": p.topk_ids,
-        "activation": ActivationType.Swiglu,
-    }
+    return {**panel_operands(p), "activation": ActivationType.Swiglu}
 
 
 @pytest.fixture
 def planned(monkeypatch):
     """The target of each call that was planned."""
-    from aiter_moe import forward
-
     targets = []
     plan = forward.plan_moe
 
@@ -49,9 +42,7 @@ def planned(monkeypatch):
         targets.append(arguments[-1])
         return plan(*arguments)
 
-    import importlib
-
-    monkeypatch.setattr(importlib.import_module("aiter_moe.fused_moe"), "plan_moe", counting)
+    monkeypatch.setattr(import_module("aiter_moe.fused_moe"), "plan_moe", counting)
     return targets
 
 
@@ -107,6 +98,7 @@ def test_another_option_is_another_plan(call, planned, change):
     ids=lambda value: getattr(value, "name", value),
 )  # fmt: skip
 def test_the_environment_is_looked_at_on_every_call(call, planned, monkeypatch, variable, text):
+    monkeypatch.delenv(variable.name, raising=False)
     first = fused_moe(**call)
     monkeypatch.setenv(variable.name, text)
     fused_moe(**call)

@@ -15,9 +15,9 @@ from aiter_moe.codegen.gfx9 import launches
 from aiter_moe.configs.table import ConfigTable
 from aiter_moe.enums import ActivationType, Kind
 from aiter_moe.errors import LaunchError, UnsupportedProblemError
-from aiter_moe.forward import RUN_BYTES, run_length, token_bytes
 from aiter_moe.plan import Plan, make_plan
 from aiter_moe.problem import Problem, token_tier
+from aiter_moe.runs import RUN_BYTES, run_length, token_bytes
 from aiter_moe.sizes import ceil_div, round_up
 from aiter_moe.targets.arguments import StageArgs
 from aiter_moe.targets.base import DeviceFacts
