@@ -20,11 +20,12 @@ from aiter_moe.errors import ArgumentError, UnsupportedProblemError
 from aiter_moe.heuristics import use_nt
 from aiter_moe.log import info_once, warn_once
 from aiter_moe.pipeline import Operand
-from aiter_moe.plan import Notice, Plan, make_plan
+from aiter_moe.plan import Plan, make_plan
 from aiter_moe.problem import Problem, token_tier
 from aiter_moe.targets.base import DeviceFacts
 from aiter_moe.targets.registry import Target, running_target
 from aiter_moe.verdict import Overrides
+from aiter_moe.wish import Notice
 
 
 @dataclass(frozen=True, slots=True)

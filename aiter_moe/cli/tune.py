@@ -166,7 +166,7 @@ def tune(  # noqa: PLR0913, PLR0917 - each is an option of the command line
         bool, typer.Option("--all", help="Tune problems again that the output has.")
     ] = False,
     all_isa: Annotated[
-        bool, typer.Option("--all-isa", help="Time portable kernels beside AVX-512 ones.")
+        bool, typer.Option("--all-isa", help="Time kernels of lesser instruction sets too.")
     ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the random operands.")] = 0,
     model: Annotated[

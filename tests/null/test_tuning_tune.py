@@ -299,7 +299,8 @@ def test_rows_of_other_templates_are_tuned_again(tmp_path):
 
 
 def test_an_interrupt_keeps_finished_problems_and_the_next_run_goes_on(tmp_path):
-    fleet = Fleet({("check", listed(A4W4, 1)[2]): KeyboardInterrupt()})
+    always_tried, _ = tune.untuned_pair(A4W4, FACTS)
+    fleet = Fleet({("check", always_tried): KeyboardInterrupt()})
     tuner, _ = sweep(tmp_path, fleet)
     with pytest.raises(KeyboardInterrupt):
         tuner.run()
