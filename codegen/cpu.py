@@ -149,7 +149,7 @@ class PassShape:
 # What is compiled of each micro-kernel; the first of a list is what runs untuned.
 SHAPES: dict[tuple[str, Kind], tuple[PassShape, ...]] = {
     ("avx512_bf16", Kind.A16W4): (PassShape(12, 1), PassShape(48, 4)),
-    ("avx512_vbmi", Kind.A4W4): (PassShape(96, 4), PassShape(24, 4)),
+    ("avx512_vbmi", Kind.A4W4): (PassShape(96, 4), PassShape(12, 1), PassShape(24, 4)),
     ("avx512_vnni", Kind.A4W4): (PassShape(96, 4), PassShape(24, 4)),
     ("avx512", Kind.A16W4): (PassShape(48, 4), PassShape(12, 1)),
     ("avx2_vnni", Kind.A4W4): (PassShape(48, 4),),

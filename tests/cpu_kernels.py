@@ -346,6 +346,17 @@ every_kernel = pytest.mark.parametrize(
 """Tests of every micro-kernel: their instruction set and kind."""
 
 
+def every_shape(kind: Kind | None = None) -> pytest.MarkDecorator:
+    """Tests of every shape of every micro-kernel (of a kind): a stage-2 instance with rows out."""
+    found: dict[tuple[str, Kind, int, int], Instance] = {}
+    for i in catalogue("cpu"):
+        if i.stage == 2 and i.tile.output is Output.ROWS and i.block_m == 32:
+            found.setdefault((i.tile.isa, i.kind, i.tile.rows, i.tile.groups), i)
+    chosen = [i for i in found.values() if kind in (None, i.kind)]
+    ids = [f"{i.kind}-{i.tile.code_label}" for i in chosen]
+    return pytest.mark.parametrize("instance", chosen, ids=ids)
+
+
 def instance_of(
     isa: str, kind: Kind, stage: int, block_m: int, output: Output | None = None, **fields: object
 ) -> Instance:

@@ -8,20 +8,25 @@
 
 namespace aiter_moe::cpu::avx512_vnni {
 
-// `Rows`: most rows of a call. All groups of a panel are taken together.
+// `Rows`: most rows of a call. `Groups`: 1, with Rows <= kGroupRows, or all of a panel.
 template <int Rows, int Groups>
 struct A4W4 {
+  static_assert(Groups == kPanelGroups || (Groups == 1 && Rows <= kGroupRows));
+
   static constexpr int kRows = Rows;
   static constexpr int kRowWords = FewBlock::words(1);
   static constexpr int kActivationBits = 4;
 
+  // Whether the weights of a call are decoded on the way, not ahead for all rows.
+  static constexpr bool on_the_way(int rows) { return Groups == 1 || rows <= zmm::kFewRows; }
+
   static long words(int rows, int blocks) {
-    const int block = rows <= zmm::kFewRows ? FewBlock::words(rows) : ManyBlock::words(rows);
+    const int block = on_the_way(rows) ? FewBlock::words(rows) : ManyBlock::words(rows);
     return static_cast<long>(block) * blocks;
   }
 
   static void pack(const RowSource* rows, int count, int blocks, uint32_t* to) {
-    if (count <= zmm::kFewRows) {
+    if (on_the_way(count)) {
       pack_few(rows, count, blocks, to);
     } else {
       pack_many(rows, count, blocks, to);
@@ -29,11 +34,17 @@ struct A4W4 {
   }
 
   static void multiply(Panel panel, const uint8_t* next, int ahead, BlockRange range,
-                       const uint32_t* x, int rows, int, float* out) {
+                       const uint32_t* x, int rows, int groups, float* out) {
     const zmm::Job job{panel, next, ahead, range};
     if (rows <= zmm::kFewRows) {
       zmm::with_rows<1, zmm::kFewRows>(
           rows, [&]<int Few>() { multiply_few<Few>(job, x, out); });
+    } else if constexpr (Groups == 1) {
+      for (int group = 0; group < groups; ++group) {
+        float* const to = out + group * rows * kLanes;
+        zmm::with_rows<zmm::kFewRows + 1, kGroupRows>(
+            rows, [&]<int Some>() { multiply_group<Some>(job, group, x, to); });
+      }
     } else {
       multiply_many(job, x, rows, out);
     }

@@ -107,4 +107,58 @@ __attribute__((noinline)) void multiply_few(const zmm::Job& job, const uint32_t*
   }
 }
 
+// ---- up to kGroupRows rows, a group at a time, sums in registers
+
+constexpr int kGroupRows = 12;
+
+// The rare block whose exponents cannot be added as they are.
+template <int Rows>
+__attribute__((noinline, cold)) void add_scaled_rare(const __m512i* dot, __m512i w_bytes,
+                                                     const RowScales& scales, __m512* sum) {
+  alignas(64) float sums[Rows * kLanes];
+  for (int m = 0; m < Rows; ++m) _mm512_store_ps(sums + m * kLanes, sum[m]);
+  add_scaled(reinterpret_cast<const int32_t*>(dot), w_bytes, scales, Rows, sums);
+  for (int m = 0; m < Rows; ++m) sum[m] = _mm512_load_ps(sums + m * kLanes);
+}
+
+template <int Rows>
+__attribute__((noinline)) void multiply_group(const zmm::Job& job, int group, const uint32_t* x,
+                                              float* out) {
+  constexpr int kAhead = (kTileBytes / 64 + kPanelGroups - 1) / kPanelGroups;
+  const __m512i values = offset_fp4();
+  __m512 sum[Rows];
+  AITER_MOE_UNROLL
+  for (int m = 0; m < Rows; ++m) sum[m] = _mm512_setzero_ps();
+  for (int block = job.range.begin; block < job.range.end; ++block, x += FewBlock::words(Rows)) {
+    const uint8_t* const tile = panel_tile(job.panel, block);
+    if (const uint8_t* const soon = job.tile_ahead(block, job.ahead)) {
+      zmm::prefetch_lines<0, kAhead>(soon + 64 * (group * (kTileBytes / 64) / kPanelGroups));
+    }
+    const uint32_t* const tail = x + (FewBlock::kQuads + 1) * Rows;
+    const RowScales scales{reinterpret_cast<const int*>(tail), tail[Rows], tail[Rows + 1]};
+    __m512i dot[Rows];
+    multiply_block<Rows>(group_codes(tile, group), x, values, dot);
+    const __m512i w_bytes = zmm::load_scale_bytes(group_scales(tile, group));
+    if (!adds_exponents(w_bytes, scales)) [[unlikely]] {
+      __m512i dots[Rows];
+      __m512 sums[Rows];
+      AITER_MOE_UNROLL
+      for (int m = 0; m < Rows; ++m) dots[m] = dot[m], sums[m] = sum[m];
+      add_scaled_rare<Rows>(dots, w_bytes, scales, sums);
+      AITER_MOE_UNROLL
+      for (int m = 0; m < Rows; ++m) sum[m] = sums[m];
+      continue;
+    }
+    const __m512i bits = _mm512_slli_epi32(w_bytes, 23);
+    AITER_MOE_UNROLL
+    for (int m = 0; m < Rows; ++m) {
+      const __m512i scale = _mm512_add_epi32(bits, _mm512_set1_epi32(scales.exponents[m]));
+      sum[m] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot[m]), _mm512_castsi512_ps(scale), sum[m]);
+      keep_in_register(sum[m]);
+    }
+  }
+  AITER_MOE_UNROLL
+  for (int m = 0; m < Rows; ++m) _mm512_storeu_ps(out + m * kLanes, sum[m]);
+}
+
 }  // namespace aiter_moe::cpu::avx512_vnni

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from cpu_kernels import Shape, every_kernel, instance_of, make_case
+from cpu_kernels import Shape, every_kernel, every_shape, instance_of, make_case
 
 from aiter_moe.codegen.cpu import isas
 from aiter_moe.enums import ActivationType, Kind
@@ -18,9 +18,9 @@ def any_bytes(shape: torch.Size, seed: int) -> torch.Tensor:
     return torch.randint(0, 256, shape, generator=g, dtype=torch.uint8)
 
 
-@every_kernel
-def test_a_block_is_rounded_once_whatever_its_scale_bytes(isa, kind):
-    case = make_case(instance_of(isa, kind, 2, 32), ONE_BLOCK)
+@every_shape()
+def test_a_block_is_rounded_once_whatever_its_scale_bytes(instance):
+    case = make_case(instance, ONE_BLOCK)
     case.scales = any_bytes(case.scales.shape, 1)
     case.scales[0, :4, 0] = torch.tensor([0, 1, 254, 255], dtype=torch.uint8)
     if case.x_scale is not None:
@@ -44,9 +44,9 @@ UNIFORM = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("isa", isas(Kind.A4W4))
-def test_uniform_scales_are_exact_on_both_sides_of_the_normal_range(isa):
-    case = make_case(instance_of(isa, Kind.A4W4, 2, 16), Shape(7, 1, 1, 32, 32))
+@every_shape(Kind.A4W4)
+def test_uniform_scales_are_exact_on_both_sides_of_the_normal_range(instance):
+    case = make_case(instance, Shape(7, 1, 1, 32, 32))
     case.x[0] = 0  # a product of 0 stays 0 under any power
     for w_byte, x_byte in UNIFORM:
         case.scales[:], case.x_scale[:] = w_byte, x_byte
@@ -54,9 +54,9 @@ def test_uniform_scales_are_exact_on_both_sides_of_the_normal_range(isa):
         assert torch.equal(got, want), (w_byte, x_byte)
 
 
-@pytest.mark.parametrize("isa", isas(Kind.A4W4))
-def test_opposite_extremes_of_both_scales_cancel(isa):
-    case = make_case(instance_of(isa, Kind.A4W4, 2, 16), Shape(9, 1, 2, 64, 256))
+@every_shape(Kind.A4W4)
+def test_opposite_extremes_of_both_scales_cancel(instance):
+    case = make_case(instance, Shape(9, 1, 2, 64, 256))
     plain = case.run()
     g = torch.Generator().manual_seed(5)
     shift = torch.randint(-100, 101, (1, 8), generator=g)
