@@ -177,9 +177,18 @@ def check_overlap(output: torch.Tensor | None, hidden: torch.Tensor) -> None:
     """Refuse a destination that overlaps the input."""
     if output is None:
         return
-    begin, end = hidden.data_ptr(), hidden.data_ptr() + hidden.nbytes
+    begin = hidden.data_ptr()
+    end = begin + (hidden.nbytes if hidden.is_contiguous() else _span(hidden))
     if output.data_ptr() < end and begin < output.data_ptr() + output.nbytes:
         raise ArgumentError("output overlaps hidden_states, which stage 1 still reads")
+
+
+def _span(tensor: torch.Tensor) -> int:
+    """Return the bytes from a tensor's first element to the end of its last in memory."""
+    if not tensor.numel():
+        return 0
+    places = zip(tensor.shape, tensor.stride(), strict=True)
+    return (1 + sum((size - 1) * step for size, step in places)) * tensor.element_size()
 
 
 def check_expert_mask(mask: torch.Tensor | None, local: int) -> None:

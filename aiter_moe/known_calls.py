@@ -31,6 +31,9 @@ from aiter_moe.weights import kernel_experts
 # Layers of a model share their calls; what differs is the number of tokens.
 _MOST = 4096
 
+# Where layers read and write, whatever torch's default device is.
+_HOST = torch.device("cpu")
+
 Key = tuple[Hashable, ...]
 
 
@@ -98,7 +101,8 @@ class KnownCall:
         """Return the layer's output; see `fused_moe` for what may be wrong with values."""
         hidden, scale, w1, w2, bias1, bias2, weights, ids, mask, _, out = operands
         if out is None:
-            out = torch.empty((hidden.shape[0], w2.rows), dtype=self.forward.dtype)
+            shape = hidden.shape[0], w2.rows
+            out = torch.empty(shape, dtype=self.forward.dtype, device=_HOST)
         else:
             checks.check_overlap(out, hidden)
         layer = self.forward.layer

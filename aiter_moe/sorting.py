@@ -126,7 +126,7 @@ def _extras(pairs: RoutedPairs, capacity: int, local_ids: bool, aux: bool) -> So
         return SortExtras(local_topk_ids=torch.empty_like(pairs.ids))
     if aux:
         return SortExtras(
-            m_indices=torch.empty(capacity, dtype=torch.int32),
+            m_indices=pairs.ids.new_empty(capacity),
             reverse_sorted=torch.empty_like(pairs.ids),
         )
     return SortExtras()

@@ -200,8 +200,8 @@ class CpuLauncher:
         if x.stride(1) != 1:
             x = x.contiguous()
         rows, columns = x.shape
-        codes = torch.empty((rows, columns // 2), dtype=torch.uint8)
-        scales = torch.empty((rows, columns // MX_BLOCK), dtype=torch.uint8)
+        codes = x.new_empty((rows, columns // 2), dtype=torch.uint8)
+        scales = x.new_empty((rows, columns // MX_BLOCK), dtype=torch.uint8)
         runtime, threads = self._ready()
         runtime.quantise(
             x.data_ptr(), codes.data_ptr(), scales.data_ptr(), rows, columns, x.stride(0), code,
@@ -231,7 +231,7 @@ class CpuLauncher:
             uint8 [sorted rounded up to 32, columns rounded up to 8], 0 in pads.
         """
         _, slots, columns = scales.shape
-        out = torch.empty(S.physical_shape(sorted_ids.shape[0], columns), dtype=torch.uint8)
+        out = scales.new_empty(S.physical_shape(sorted_ids.shape[0], columns))
         runtime, threads = self._ready()
         runtime.sort_scales(
             scales.data_ptr(), sorted_ids.data_ptr(), out.data_ptr(), sorted_ids.shape[0], used,

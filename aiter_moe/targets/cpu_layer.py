@@ -11,6 +11,7 @@ import ctypes
 
 from aiter_moe.codegen.instance import Output
 from aiter_moe.enums import Kind
+from aiter_moe.errors import ArgumentError
 from aiter_moe.targets.arguments import ElementType, StageArgs
 from aiter_moe.targets.base import LayerShape, LayerTensors
 from aiter_moe.targets.cpu_arena import Arena
@@ -20,7 +21,7 @@ from aiter_moe.targets.cpu_sort import SORTED, refused
 from aiter_moe.targets.cpu_tile import set_tile
 from aiter_moe.targets.routed_pairs import check_capacity, used_slots_bound
 
-_NO_ARENA = -1
+_NO_ARENA, _NO_OPERAND = -1, -2
 
 
 class CpuLayer:
@@ -67,7 +68,8 @@ class CpuLayer:
         ------
         ArgumentError
             An expert id is out of range, a routing weight is not finite, or the mask marks
-            another number of experts than there are weights; the output is as it was.
+            another number of experts than there are weights, or a tensor has no memory; the
+            output is as it was.
         """
         x, x_scale, ids, weights, mask, processed, w1, w2, bias1, bias2, out = tensors
         runtime, threads, arena = self._runtime, self._threads, self._arena
@@ -94,6 +96,11 @@ class CpuLayer:
             call.arena, call.arena_bytes = arena.address, arena.bytes
             verdict = runtime.layer_run(self._address, ctypes.byref(call), threads)
             arena.shrink()
+        if verdict == _NO_OPERAND:
+            raise ArgumentError(
+                "a tensor has no memory of its own, as fake, meta and wrapped ones; pass what it "
+                "stands for, or call where its mode is active"
+            )
         if verdict != SORTED:
             plan = self._plan
             raise refused(verdict, call, plan.experts, plan.held)

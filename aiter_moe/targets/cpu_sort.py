@@ -155,10 +155,10 @@ def sort_pairs(
     """
     check_capacity(pairs.ids.shape, pairs.experts, block, capacity)
     blocks = ceil_div(capacity, block)
-    ids = torch.empty(capacity, dtype=torch.int32)
-    weights = torch.empty(capacity, dtype=torch.float32)
-    expert_ids = torch.empty(blocks, dtype=torch.int32)
-    num_valid = torch.empty(2, dtype=torch.int32)
+    ids = pairs.ids.new_empty(capacity)
+    weights = pairs.weights.new_empty(capacity)
+    expert_ids = pairs.ids.new_empty(blocks)
+    num_valid = pairs.ids.new_empty(2)
     tokens, topk = pairs.ids.shape
     args = SortArgs(
         pairs.ids.data_ptr(), pairs.weights.data_ptr(), _address(pairs.mask), ids.data_ptr(),

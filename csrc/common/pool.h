@@ -37,11 +37,14 @@ class Pool {
   static void set_spins(int spins) { Crew::set_spins(spins); }
 
   // Let launches of exactly `threads` threads run on `team`, in this process; 0: none any more.
+  // Waits for a launch of another thread, which may just be calling the team.
   static void lend(const Team& team, int threads) {
-    __atomic_store_n(&team_threads_, 0, __ATOMIC_SEQ_CST);
+    Pool& pool = instance();
+    pool.launches_.lock();
     lent_ = team;
-    team_pid_ = host_getpid();
-    __atomic_store_n(&team_threads_, threads, __ATOMIC_SEQ_CST);
+    team_pid_ = pool.pid_;
+    team_threads_ = threads;
+    pool.launches_.unlock();
   }
 
  private:
@@ -116,8 +119,7 @@ class Pool {
 
   // OpenMP threads do not survive a fork either, and a team inside a team is one thread.
   bool borrows(int threads) const {
-    return __atomic_load_n(&team_threads_, __ATOMIC_SEQ_CST) == threads && team_pid_ == pid_ &&
-           lent_.in_parallel() == 0;
+    return team_threads_ == threads && team_pid_ == pid_ && lent_.in_parallel() == 0;
   }
 
   // All of the team come, since OpenMP ends and starts threads where sizes of teams differ.

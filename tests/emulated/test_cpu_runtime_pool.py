@@ -142,6 +142,25 @@ def team(runtime: Runtime) -> Iterator[int]:
     torch.set_num_threads(before)
 
 
+def test_a_team_may_be_lent_and_taken_back_while_others_launch(runtime: Runtime, team: int) -> None:
+    found, over = torch_team(team), threading.Event()
+
+    def lend_and_take_back() -> None:
+        while not over.is_set():
+            runtime._lend_team(ctypes.byref(Team()), 0)
+            runtime._lend_team(ctypes.byref(found), team)
+
+    lender = threading.Thread(target=lend_and_take_back)
+    lender.start()
+    for _ in range(3000):
+        recorder = Recorder(items=4, phases=1)
+        launch(runtime, recorder, team)
+        assert recorder.complete
+    over.set()
+    lender.join(timeout=60)
+    assert not lender.is_alive()
+
+
 @pytest.mark.parametrize("items", [0, 1, 2, 17, 1000])
 def test_a_team_runs_every_item_of_every_phase_once(
     runtime: Runtime, team: int, items: int

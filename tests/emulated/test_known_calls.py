@@ -9,6 +9,7 @@ from importlib import import_module
 import pytest
 import torch
 from reference import panel_operands, random_problem
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from aiter_moe import (
     ActivationType,
@@ -24,6 +25,7 @@ from aiter_moe import (
     fused_moe,
     known_calls,
 )
+from aiter_moe.targets.cpu import CpuLauncher
 
 
 @pytest.fixture
@@ -175,6 +177,48 @@ def test_an_output_that_overlaps_is_refused_on_a_warm_call_too(call):
     fused_moe(**warm)
     with pytest.raises(ArgumentError, match="overlaps"):
         fused_moe(**warm | {"output": memory[0]})
+
+
+def test_the_gaps_between_rows_count_when_memory_overlaps(call):
+    memory = torch.zeros(10 * 128 + 640, dtype=torch.bfloat16)
+    rows = memory[: 10 * 128].view(5, 256)[:, :128]
+    rows.copy_(call["hidden_states"])
+    want = fused_moe(**call)
+    behind = memory[9 * 128 : 14 * 128].view(5, 128)
+    assert torch.equal(fused_moe(**call | {"hidden_states": rows, "output": behind}), want)
+    across = memory[640:1280].view(5, 128)
+    for _ in range(2):
+        with pytest.raises(ArgumentError, match="overlaps"):
+            fused_moe(**call | {"hidden_states": rows, "output": across})
+    same = memory[:128].expand(5, 128)
+    assert fused_moe(**call | {"hidden_states": same, "output": memory[128:768].view(5, 128)}).any()
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, dtypes.fp4x2], ids=["a16w4", "a4w4"])
+def test_torchs_default_device_is_not_that_of_the_layer(call, kind, monkeypatch):
+    call["q_dtype_a"] = kind
+    with torch.device("meta"):
+        cold = fused_moe(**call)
+        warm = fused_moe(**call)
+        monkeypatch.setattr(CpuLauncher, "runs_layers", False)
+        known_calls.forget()
+        by_stages = fused_moe(**call)
+    assert cold.is_cpu
+    assert torch.equal(warm, cold)
+    assert torch.equal(by_stages, cold)
+
+
+@pytest.mark.filterwarnings("ignore:Accessing the data pointer:UserWarning")
+@pytest.mark.parametrize("name", ["hidden_states", "topk_weight", "topk_ids", "output"])
+def test_a_fake_tensor_among_others_is_refused_cold_and_warm(call, name):
+    call["output"] = torch.empty(5, 128, dtype=torch.bfloat16)
+    call[name] = FakeTensorMode().from_tensor(call[name])
+    with pytest.raises((ArgumentError, RuntimeError), match=r"no memory of its own|data pointer"):
+        fused_moe(**call)
+    good = call | {name: torch.zeros(call[name].shape, dtype=call[name].dtype)}
+    fused_moe(**good)
+    with pytest.raises((ArgumentError, RuntimeError), match=r"no memory of its own|data pointer"):
+        fused_moe(**call)
 
 
 def test_weights_that_are_converted_stay_found(call, planned):

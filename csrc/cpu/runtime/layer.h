@@ -54,13 +54,15 @@ struct LayerCall {
   int bad_bits;
 };
 
-// Beside those of the sort: nothing was done, the arena holds less than wanted_bytes.
-constexpr int kNoArena = -1;
+// Beside those of the sort; nothing was done.
+constexpr int kNoArena = -1;    // the arena holds less than wanted_bytes
+constexpr int kNoOperand = -2;  // what every layer reads or writes has no address
 
 class Layer {
  public:
-  // Return a SortVerdict or kNoArena; the output is written only where it is kSorted.
+  // Return a SortVerdict or another one; the output is written only where it is kSorted.
   static int run(const LayerPlan& plan, LayerCall& call, int threads) {
+    if (lacks_operand(plan, call)) return kNoOperand;
     Layer layer(plan, call, threads);
     if (call.wanted_bytes > call.arena_bytes) return kNoArena;
     Pool::run({&Layer::phases, &Layer::items, &Layer::run_items}, &layer, threads);
@@ -72,6 +74,12 @@ class Layer {
   }
 
  private:
+  static bool lacks_operand(const LayerPlan& plan, const LayerCall& call) {
+    const bool lacks_weight = plan.held > 0 && (call.w1 == nullptr || call.w2 == nullptr);
+    return lacks_weight || call.x == nullptr || call.topk_ids == nullptr ||
+           call.topk_weights == nullptr || call.out == nullptr;
+  }
+
   struct Step {
     Task task;
     const void* args;
