@@ -42,8 +42,3 @@ OTHERS = (
     Peer("torch f32", "dequantised to float32", "torch_dense:Float32", unless="avx512_bf16"),
 )  # fmt: skip
 PEERS = (*OURS, *OTHERS)
-
-
-def peer_named(name: str) -> Peer:
-    """Return the peer of a column."""
-    return next(peer for peer in PEERS if peer.name == name)

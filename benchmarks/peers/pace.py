@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +10,7 @@ import torch
 from aiter_moe.enums import ActivationType
 from aiter_moe.runs import Routing
 from peers.layers import Operands
+from peers.library import load_operators
 
 ROWS = 32
 
@@ -28,8 +27,7 @@ class Dense:
 
     def __init__(self, given: Operands, threads: int) -> None:
         torch.set_num_threads(threads)
-        paths = (Path(folder) / "pace/lib/libpace_cpp.so" for folder in sys.path)
-        torch.ops.load_library(str(next(path for path in paths if path.is_file())))
+        load_operators("pace/lib/libpace_cpp.so")
         self.experts, half = given.layer.experts, given.layer.inter_dim
         swiglu = given.layer.activation is ActivationType.Swiglu
         self.activation = "gptoss_glu" if swiglu else "silu"

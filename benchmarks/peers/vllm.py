@@ -7,8 +7,6 @@ with BF16. The library is the one its Python would load: by BF16, AVX-512, or ne
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,15 +16,13 @@ from aiter_moe.runs import Routing
 from aiter_moe.tuning.operands import Layer
 from peers import layers
 from peers.layers import Operands
+from peers.library import load_operators
 
 MXFP4 = 4  # CPUQuantMethod.MXFP4
-ALIGNMENT = 32
 
 
 def _library(name: str) -> None:
-    """Load one of the wheel's libraries; its package needs much that is not installed."""
-    paths = (Path(folder) / "vllm" / f"{name}.abi3.so" for folder in sys.path)
-    torch.ops.load_library(str(next(path for path in paths if path.is_file())))
+    load_operators(f"vllm/{name}.abi3.so")
 
 
 def _by_cpu() -> str:

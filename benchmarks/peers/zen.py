@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +11,7 @@ from aiter_moe.enums import ActivationType
 from aiter_moe.runs import Routing
 from peers.int4 import int4
 from peers.layers import Operands
+from peers.library import load_operators
 
 
 class Dense:
@@ -20,8 +19,7 @@ class Dense:
 
     def __init__(self, given: Operands, threads: int) -> None:
         torch.set_num_threads(threads)
-        paths = (Path(folder) / "zentorch/libzentorch.so" for folder in sys.path)
-        torch.ops.load_library(str(next(path for path in paths if path.is_file())))
+        load_operators("zentorch/libzentorch.so")
         self.swiglu = given.layer.activation is ActivationType.Swiglu
         self.bias1 = self.bias2 = None
         if given.bias1 is not None and given.bias2 is not None:
