@@ -165,17 +165,24 @@ def test_a_mask_whose_values_change_is_looked_at_again():
     assert torch.equal(fused_moe(**call), first)
 
 
+def allocations(call) -> int:
+    """Return how often 100 calls ask torch for memory, or give it back."""
+    with torch.profiler.profile(profile_memory=True) as profile:
+        for _ in range(100):
+            fused_moe(**call)
+    return sum(event.name == "[memory]" for event in profile.events())
+
+
 def test_warm_calls_ask_for_no_memory():
     p = random_problem(40, 512, 256, 8, 4, bias=True)
     call = arguments(p, Kind.A4W4, ActivationType.Swiglu)
-    out = torch.empty_like(p.x)
-    fused_moe(**call, output=out)
+    given = {**call, "output": torch.empty_like(p.x)}
+    fused_moe(**call)
+    fused_moe(**given)
     before = cpu_launcher().arena.growths
-    with torch.profiler.profile(profile_memory=True) as profile:
-        for _ in range(100):
-            fused_moe(**call, output=out)
+    assert allocations(given) == 0
+    assert allocations(call) >= 100
     assert cpu_launcher().arena.growths == before
-    assert not [event for event in profile.events() if event.name == "[memory]"]
 
 
 def test_the_arena_grows_and_gives_back_what_is_huge():

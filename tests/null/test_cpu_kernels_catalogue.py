@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +17,7 @@ from aiter_moe.codegen.cpu import AHEAD, COLUMNS, REQUIRES, best_isa, isas
 from aiter_moe.codegen.instance import ACTIVATIONS, BLOCK_M
 from aiter_moe.codegen.render import render, unit_name, units_of
 from aiter_moe.enums import ActivationType, Kind
+from aiter_moe.env import CPU_ISA
 from aiter_moe.problem import Problem
 
 
@@ -97,3 +100,9 @@ def test_a4w4_problems_are_never_offered_split_k():
 def test_stage_2_of_a4w4_may_skip_the_requantisation():
     found = instances_for(problem(Kind.A4W4), "cpu", 2, REQUIRES["avx512_vnni"])
     assert {i.kind for i in found} == set(Kind)
+
+
+def test_variable_and_manual_name_every_instruction_set_in_order():
+    text = (Path(__file__).resolve().parents[2] / "docs" / "cpu.md").read_text()
+    assert re.findall(r"^\| `(\w+)` \| a\d+w4", text, re.MULTILINE) == list(REQUIRES)
+    assert re.findall("|".join(rf"\b{isa}\b" for isa in REQUIRES), CPU_ISA.doc) == list(REQUIRES)
