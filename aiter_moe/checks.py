@@ -69,6 +69,8 @@ def check_weights(w1: PackedWeight, w2: PackedWeight) -> None:
     """Refuse two weights that are not the two halves of one MoE layer."""
     if w1.experts != w2.experts:
         raise ArgumentError(f"w1 holds {w1.experts} experts, w2 holds {w2.experts}")
+    if w1.experts == 0:
+        raise ArgumentError("w1 holds no experts; a rank without any has nothing to compute")
     if w1.cols != w2.rows:
         raise ArgumentError(
             f"w1 reduces over {w1.cols} elements but w2 produces {w2.rows}: both are model_dim; "

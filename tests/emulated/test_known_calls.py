@@ -221,6 +221,12 @@ def test_a_fake_tensor_among_others_is_refused_cold_and_warm(call, name):
         fused_moe(**call)
 
 
+def test_weights_of_no_experts_are_refused(call):
+    none = {"w1": call["w1"][:0], "w2": call["w2"][:0]}
+    with pytest.raises(ArgumentError, match="no experts"):
+        fused_moe(**call | none, expert_mask=torch.zeros(4, dtype=torch.int32))
+
+
 def test_weights_that_are_converted_stay_found(call, planned):
     p = random_problem(5, 128, 128, 4, 2, bias=True)
     want = fused_moe(**call)
