@@ -16,13 +16,13 @@ import statistics
 from pathlib import Path
 
 import numpy as np
-from cpu_limits import DOT_OF, Machine, huge_memory
 
 from aiter_moe.codegen.build import ensure
 from aiter_moe.codegen.cpu import COMMON_FLAGS, REQUIRES, SHAPES, PassShape, feature_flags
 from aiter_moe.codegen.unit import BuildUnit
 from aiter_moe.enums import Kind
 from aiter_moe.targets.cpu_features import read_cpuinfo, thread_count
+from aiter_moe.tuning.limits import DOT_OF, Machine, huge_memory
 
 SOURCE = Path(__file__).with_suffix(".cpp")
 ROWS = (1, 2, 4, 8, 12, 16, 24, 48, 96)

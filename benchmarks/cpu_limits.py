@@ -9,9 +9,7 @@ from __future__ import annotations
 import argparse
 
 from aiter_moe.targets.cpu_features import thread_count
-from aiter_moe.tuning.limits import DOT_OF, OPERATIONS, Limits, Machine, huge_memory, limits
-
-__all__ = ["DOT_OF", "OPERATIONS", "Limits", "Machine", "huge_memory", "limits"]
+from aiter_moe.tuning.limits import limits
 
 
 def main() -> None:

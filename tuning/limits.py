@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import cycle
 
 import numpy as np
 
@@ -86,7 +87,7 @@ def cpu_flags() -> tuple[str, ...]:
 
 
 class Machine:
-    """The CPU with a number of threads, each bound to a core of its own.
+    """The CPU with a number of threads, each bound to a core; they share cores beyond their number.
 
     Parameters
     ----------
@@ -107,7 +108,7 @@ class Machine:
         unit = BuildUnit("cpu_limits", "cpu", "cpu_limits.cpp", SOURCE, cpu_flags())
         self._library = ctypes.CDLL(str(ensure(unit).path))
         self._library.read_stream.argtypes = (ctypes.c_void_p, ctypes.c_long)
-        cores = iter(sorted(os.sched_getaffinity(0)))
+        cores = cycle(sorted(os.sched_getaffinity(0)))
         self._pool = ThreadPoolExecutor(
             threads, initializer=lambda: os.sched_setaffinity(0, {next(cores)})
         )

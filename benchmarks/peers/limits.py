@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: MIT
-"""The machine's limits as one more process that is asked in turns; `cpu_limits` measures them."""
+"""The machine's limits (`tuning.limits`) as one more process that is asked in turns."""
 
 from __future__ import annotations
-
-from cpu_limits import DOT_OF, Machine
 
 from aiter_moe.codegen.cpu import REQUIRES
 from aiter_moe.enums import Kind
 from aiter_moe.targets.cpu_features import read_cpuinfo
+from aiter_moe.tuning.limits import DOT_OF, Machine
 from peers.peer import Peer
 
 LIMITS = Peer("limits", "", "limits:Limits")

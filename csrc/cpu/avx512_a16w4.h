@@ -83,22 +83,17 @@ __attribute__((noinline)) void multiply_few(const Job& job, const uint32_t* x, f
 
 // ---- up to kGroupRows rows, a group at a time: for CPUs that decode beside their dot products
 
-constexpr int kGroupRows = 12;
-
 template <class Dot, int Rows>
 __attribute__((noinline)) void multiply_group(const Job& job, int group, const uint32_t* x,
                                               float* out) {
   constexpr int kChains = Rows <= 5 ? 2 : 1;
-  constexpr int kAhead = (kTileBytes / 64 + kPanelGroups - 1) / kPanelGroups;
   const __m512i table = Dot::table();
   __m512 sum[Rows];
   AITER_MOE_UNROLL
   for (int m = 0; m < Rows; ++m) sum[m] = _mm512_setzero_ps();
   for (int block = job.range.begin; block < job.range.end; ++block) {
     const uint8_t* const tile = panel_tile(job.panel, block);
-    if (const uint8_t* const soon = job.tile_ahead(block, job.ahead)) {
-      prefetch_lines<0, kAhead>(soon + 64 * (group * (kTileBytes / 64) / kPanelGroups));
-    }
+    if (const uint8_t* const soon = job.tile_ahead(block, job.ahead)) prefetch_share(soon, group);
     multiply_block<Dot, Rows, kChains>(tile, group, x, table, sum);
     x += kBlockSteps<Dot> * Rows;
   }

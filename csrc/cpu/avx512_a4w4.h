@@ -8,10 +8,10 @@
 
 namespace aiter_moe::cpu::avx512_vnni {
 
-// `Rows`: most rows of a call. `Groups`: 1, with Rows <= kGroupRows, or all of a panel.
+// `Rows`: most rows of a call. `Groups`: 1, with Rows <= zmm::kGroupRows, or all of a panel.
 template <int Rows, int Groups>
 struct A4W4 {
-  static_assert(Groups == kPanelGroups || (Groups == 1 && Rows <= kGroupRows));
+  static_assert(Groups == kPanelGroups || (Groups == 1 && Rows <= zmm::kGroupRows));
 
   static constexpr int kRows = Rows;
   static constexpr int kRowWords = FewBlock::words(1);
@@ -42,7 +42,7 @@ struct A4W4 {
     } else if constexpr (Groups == 1) {
       for (int group = 0; group < groups; ++group) {
         float* const to = out + group * rows * kLanes;
-        zmm::with_rows<zmm::kFewRows + 1, kGroupRows>(
+        zmm::with_rows<zmm::kFewRows + 1, zmm::kGroupRows>(
             rows, [&]<int Some>() { multiply_group<Some>(job, group, x, to); });
       }
     } else {

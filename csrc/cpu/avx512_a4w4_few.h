@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// a4w4 for 1 to 4 rows, which wait for memory: whole tiles in order, a block at a time. Weights are
-// offset by 12 to be unsigned for vpdpbusd, and a sum starts at -12 * (sum of activations).
+// a4w4 with weights decoded on the way, a block at a time: whole tiles in order for 1 to 4 rows,
+// which wait for memory; a column group at a time for up to 12. Weights are offset by 12 to be
+// unsigned for vpdpbusd, and a sum starts at -12 * (sum of activations).
 #pragma once
 
 #include "cpu/avx512_a4w4_scale.h"
@@ -107,9 +108,7 @@ __attribute__((noinline)) void multiply_few(const zmm::Job& job, const uint32_t*
   }
 }
 
-// ---- up to kGroupRows rows, a group at a time, sums in registers
-
-constexpr int kGroupRows = 12;
+// ---- up to zmm::kGroupRows rows, a group at a time
 
 // The rare block whose exponents cannot be added as they are.
 template <int Rows>
@@ -124,7 +123,6 @@ __attribute__((noinline, cold)) void add_scaled_rare(const __m512i* dot, __m512i
 template <int Rows>
 __attribute__((noinline)) void multiply_group(const zmm::Job& job, int group, const uint32_t* x,
                                               float* out) {
-  constexpr int kAhead = (kTileBytes / 64 + kPanelGroups - 1) / kPanelGroups;
   const __m512i values = offset_fp4();
   __m512 sum[Rows];
   AITER_MOE_UNROLL
@@ -132,7 +130,7 @@ __attribute__((noinline)) void multiply_group(const zmm::Job& job, int group, co
   for (int block = job.range.begin; block < job.range.end; ++block, x += FewBlock::words(Rows)) {
     const uint8_t* const tile = panel_tile(job.panel, block);
     if (const uint8_t* const soon = job.tile_ahead(block, job.ahead)) {
-      zmm::prefetch_lines<0, kAhead>(soon + 64 * (group * (kTileBytes / 64) / kPanelGroups));
+      zmm::prefetch_share(soon, group);
     }
     const uint32_t* const tail = x + (FewBlock::kQuads + 1) * Rows;
     const RowScales scales{reinterpret_cast<const int*>(tail), tail[Rows], tail[Rows + 1]};

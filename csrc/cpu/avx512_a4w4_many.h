@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// a4w4 for 5 rows and more, which wait for the dot-product units: nothing else may use them.
+// a4w4 with weights decoded ahead, for 5 rows and more, which wait for the dot-product units:
+// nothing else may use them.
 //
 // Integers carry scales: a doubled value is 12 at most, a byte holds it shifted by up to three, so
 // blocks whose scales lie within a factor of 8 take the lowest one and differ by shifts alone. As

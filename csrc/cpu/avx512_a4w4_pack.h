@@ -7,7 +7,7 @@
 
 namespace aiter_moe::cpu::avx512_vnni {
 
-constexpr int kChunk = 16;  // blocks that may share a base: runs of activations end at its multiples
+constexpr int kChunk = 16;  // blocks that may share a base; runs of activations end at multiples
 constexpr int kMostShift = 3;
 constexpr int kOffset = 12 << kMostShift;
 

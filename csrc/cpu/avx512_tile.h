@@ -12,6 +12,9 @@ namespace aiter_moe::cpu::zmm {
 
 constexpr int kFewRows = 4;  // so many rows walk whole tiles, with sums of all columns at hand
 
+// Most rows of a call that takes one group at a time and decodes it on the way, sums in registers.
+constexpr int kGroupRows = 12;
+
 // Most rows of a pass over all columns of a panel, sums in registers: 24 of them wait for 10 loads
 // a step, which two ports bring in time.
 constexpr int kPassRows = 6;
@@ -40,6 +43,13 @@ AITER_MOE_INLINE void prefetch_lines(const uint8_t* tile) {
   for (int line = First; line < Last; ++line) {
     _mm_prefetch(reinterpret_cast<const char*>(tile + 64 * line), _MM_HINT_T0);
   }
+}
+
+// Asks for a group's share of the lines of a tile.
+AITER_MOE_INLINE void prefetch_share(const uint8_t* tile, int group) {
+  constexpr int kTileLines = kTileBytes / 64;
+  constexpr int kShare = (kTileLines + kPanelGroups - 1) / kPanelGroups;
+  prefetch_lines<0, kShare>(tile + 64 * (group * kTileLines / kPanelGroups));
 }
 
 // What a micro-kernel reads: a panel over a range of blocks, and the tiles after it, if any.

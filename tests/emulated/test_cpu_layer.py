@@ -20,7 +20,9 @@ from aiter_moe import (
     known_calls,
     per_1x32_f4_quant,
 )
-from aiter_moe.dispatch import metadata_for
+from aiter_moe.codegen import cpu_choice
+from aiter_moe.codegen.instance import Output
+from aiter_moe.dispatch import _metadata, metadata_for
 from aiter_moe.targets.cpu import CpuLauncher, cpu_launcher
 from aiter_moe.targets.cpu_arena import KEPT_BYTES, Arena
 
@@ -52,14 +54,29 @@ def same_as_by_stages(call) -> bool:
     return torch.equal(out, by_stages(call))
 
 
+@pytest.fixture(params=[Output.FINAL, Output.ROWS], ids=lambda output: output.value)
+def output(request, monkeypatch):
+    """What stage 2 leaves untuned, as on a machine of few threads and on one of many."""
+    monkeypatch.setattr(cpu_choice, "_feeds", lambda *_: request.param is Output.FINAL)
+    _metadata.cache_clear()
+    yield request.param
+    _metadata.cache_clear()
+
+
 @pytest.mark.parametrize("kind", list(Kind))
 @pytest.mark.parametrize(
     ("tokens", "hidden", "inter", "experts", "topk", "routing"),
     [*ODD_SHAPES, (600, 64, 64, 24, 5, "random")],
 )
-def test_a_layer_has_the_bits_of_its_stages(kind, tokens, hidden, inter, experts, topk, routing):
+def test_a_layer_has_the_bits_of_its_stages(
+    kind, tokens, hidden, inter, experts, topk, routing, output
+):
     p = random_problem(tokens, hidden, inter, experts, topk, bias=True, routing=routing)
-    assert same_as_by_stages(arguments(p, kind, ActivationType.Swiglu))
+    call = arguments(p, kind, ActivationType.Swiglu)
+    fused_moe(**call)
+    (known,) = known_calls._calls.values()
+    assert known.forward.metadata.plan.stage2.tile.output is output
+    assert same_as_by_stages(call)
 
 
 @pytest.mark.parametrize(
