@@ -168,6 +168,7 @@ class Case:
     weights: np.ndarray  # routing weights [T, k]
     bias: torch.Tensor | None = None
     doweight: bool = False
+    interleaved: bool = False  # w1 of a GPU kernel; panels interleave gate and up rows always
     ksplit: int = 1
     constants: dict[str, float] = field(default_factory=dict)
     crew: Crew = Crew()
